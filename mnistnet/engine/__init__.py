@@ -1,0 +1,1 @@
+"""The mathematics: layers, networks, losses, optimizers, and the workers that share them."""

@@ -1,0 +1,202 @@
+"""Network: ordered layers, one flat vector of parameters, and the NCHW boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale, Shape
+from mnistnet.engine.blas import one_thread
+from mnistnet.engine.layers.base import Layer
+from mnistnet.engine.losses import Loss
+from mnistnet.engine.plan import Blueprint, Plan
+from mnistnet.engine.workers import on_threads
+from mnistnet.errors import ShapeError
+
+SHARD_SIZE = 32
+MOST_SHARDS = 64
+SMALL_SHARD_BYTES = 64 * 1024
+"""Networks with a larger activation than this an image work on shards of half the size, to stay in L2."""
+
+
+class Network:
+    """A chain of layers: (N, C, H, W) or (N, F) in, (N, K) out.
+
+    Args:
+        layers: in order; the network keeps copies of its own.
+        input_shape: (C, H, W) or (F,) of one sample.
+        dtype: float32, or float64 for gradient checks.
+
+    Raises:
+        ShapeError: there is no layer, or ``layer i (kind): ...`` does not fit what comes before it.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], input_shape: Sequence[int], dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        if not layers:
+            raise ShapeError("empty network: expected at least one layer")
+        self.layers = tuple(replace(layer) for layer in layers)
+        self.input_shape: Shape = tuple(input_shape)
+        self.shapes: list[Shape] = [self.input_shape]
+        self._slots: list[tuple[int, str, Shape, slice]] = []
+        size = 0
+        for index, layer in enumerate(self.layers):
+            try:
+                shape = layer.output_shape(self.shapes[-1])
+                parameters = layer.parameter_shapes(self.shapes[-1])
+            except ShapeError as error:
+                raise error.at(f"layer {index} ({layer.kind})") from error
+            for name, parameter in parameters.items():
+                self._slots.append((index, name, parameter, slice(size, size + prod(parameter))))
+                size += prod(parameter)
+            self.shapes.append(shape)
+        self.size = size
+        self._plans: dict[tuple[int, PixelScale], list[Plan]] = {}
+        self.place(np.zeros(size, dtype))
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of one output, (K,) for a classifier."""
+        return self.shapes[-1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The parameters' type, which everything else follows."""
+        return self.vector.dtype
+
+    def place(self, vector: FloatArray) -> None:
+        """Let the parameters live in ``vector`` (P,), with the values that are there: no copy."""
+        self.vector = vector
+        for layer, views in zip(self.layers, self.views(vector), strict=True):
+            layer.params = views
+        self._plans.clear()
+
+    def views(self, vector: FloatArray) -> list[dict[str, FloatArray]]:
+        """For each layer its parameters by name, as views into a vector (P,) laid out like the network's."""
+        views: list[dict[str, FloatArray]] = [{} for _ in self.layers]
+        for index, name, shape, where in self._slots:
+            views[index][name] = vector[where].reshape(shape)
+        return views
+
+    def parameters(self, vector: FloatArray | None = None) -> dict[str, FloatArray]:
+        """Views by name, ``"0.weight"``: the names that optimizer, JSON and ONNX all use."""
+        vector = self.vector if vector is None else vector
+        return {f"{index}.{name}": vector[where].reshape(shape) for index, name, shape, where in self._slots}
+
+    def initialize(self, seed: int) -> Network:
+        """Draw every parameter anew; the same seed gives the same values. Returns the network itself."""
+        rng = np.random.Generator(np.random.Philox(key=seed))
+        for layer, shape in zip(self.layers, self.shapes, strict=False):
+            layer.initialize(shape, rng)
+        return self
+
+    def blueprint(self, pixels: PixelScale = UNIT_SCALE) -> Blueprint:
+        """What a plan needs to know."""
+        return Blueprint(self.layers, self.input_shape, self.dtype, pixels)
+
+    def shard_size(self, batch_size: int) -> int:
+        """How many images are worked on at once: by the network and the batch only, never by the workers.
+
+        So the same seed gives the same bits with any number of workers.
+        """
+        largest = max(prod(shape) for shape in self.shapes) * self.dtype.itemsize
+        size = SHARD_SIZE // 2 if largest > SMALL_SHARD_BYTES else SHARD_SIZE
+        while batch_size > size * MOST_SHARDS:
+            size *= 2
+        return size
+
+    def predict(self, images: AnyArray, *, pixels: PixelScale = UNIT_SCALE, threads: int = 1) -> FloatArray:
+        """The network's output.
+
+        Args:
+            images: (N, C, H, W) or (N, F): uint8, converted by ``pixels``, or float, taken as they are.
+            pixels: what bytes mean.
+            threads: how many to use; the result has the same bits for any number.
+
+        Returns:
+            (N, K), new.
+
+        Raises:
+            ShapeError: the images do not have the network's input shape.
+        """
+        if images.shape[1:] != self.input_shape:
+            raise ShapeError(f"images: expected {self.input_shape} each, found {images.shape[1:]}")
+        rows = images.reshape(len(images), prod(self.input_shape))
+        if rows.dtype != np.uint8:
+            rows = rows.astype(self.dtype, copy=False)
+        out = np.empty((len(rows), *self.output_shape), self.dtype)
+        size = self.shard_size(1)
+        whole = len(rows) - len(rows) % size
+        starts = range(0, whole, size)
+
+        def work(first: int, step: int) -> None:
+            self._predict_shards(rows, out, starts[first::step], size, pixels)
+
+        threads = max(1, min(threads, len(starts) // 4))
+        with one_thread():
+            on_threads([lambda i=i: work(i, threads) for i in range(threads)])  # type: ignore[misc]
+            if whole < len(rows):
+                self._predict_shards(rows, out, range(whole, whole + 1), len(rows) - whole, pixels)
+        return out
+
+    def loss_and_gradients(
+        self,
+        images: AnyArray,
+        labels: IntArray,
+        loss: Loss,
+        *,
+        pixels: PixelScale = UNIT_SCALE,
+    ) -> tuple[float, dict[str, FloatArray]]:
+        """Mean loss of one batch and its gradient by every parameter, worked out as a single shard.
+
+        Args:
+            images: (N, C, H, W) or (N, F), as in `predict`.
+            labels: (N,) classes.
+            loss: what to differentiate.
+            pixels: what bytes mean.
+        """
+        vector = np.zeros_like(self.vector)
+        plan = Plan(self.blueprint(pixels), len(images), loss=loss, gradients=self.views(vector))
+        rows = images.reshape(len(images), prod(self.input_shape))
+        with one_thread():
+            plan.prepare()
+            plan.load(rows if rows.dtype == np.uint8 else rows.astype(self.dtype, copy=False), slice(None))
+            plan.loss.labels[:] = labels
+            plan.loss.scale[...] = 1.0 / len(images)
+            plan.run()
+        return float(plan.loss.loss) / len(images), self.parameters(vector)
+
+    def _predict_shards(
+        self, rows: AnyArray, out: FloatArray, starts: Sequence[int], size: int, pixels: PixelScale
+    ) -> None:
+        # plans are kept for the next call; one that is in use is in nobody's list
+        idle = self._plans.setdefault((size, pixels), [])
+        plan = idle.pop() if idle else Plan(self.blueprint(pixels), size)
+        plan.prepare()
+        for start in starts:
+            plan.load(rows, slice(start, start + size))
+            plan.run()
+            out[start : start + size] = plan.outputs
+        idle.append(plan)
+
+
+def check_parameters(network: Network, values: Mapping[str, AnyArray]) -> None:
+    """Copy ``values`` into the network's parameters.
+
+    Raises:
+        ShapeError: a name is missing or unknown, or ``layer i (kind): weight should be (...), found (...)``.
+    """
+    for name, view in network.parameters().items():
+        index, parameter = name.split(".")
+        where = f"layer {index} ({network.layers[int(index)].kind})"
+        if name not in values:
+            raise ShapeError(f"{where}: {parameter} is missing")
+        if values[name].shape != view.shape:
+            raise ShapeError(f"{where}: {parameter} should be {view.shape}, found {values[name].shape}")
+        view[...] = values[name]

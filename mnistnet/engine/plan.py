@@ -1,0 +1,231 @@
+"""A network bound to a shard size: every buffer allocated, every call prepared.
+
+A plan lists the operations of all layers, moves each maximum in front of what commutes with it (a
+max-pool before the bias and the ReLU: they then work on a quarter of the data), binds them in order,
+and puts their calls into one list. Running a step is one loop over that list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mnistnet.engine.arrays import (
+    UNIT_SCALE,
+    AnyArray,
+    FloatArray,
+    IntArray,
+    PixelScale,
+    Shape,
+    engine_shape,
+    from_engine,
+    rows_as_engine,
+)
+from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, call
+from mnistnet.engine.losses import BoundLoss, Loss
+from mnistnet.engine.workspace import Workspace
+
+LOADING = 0  # the moment at which a shard's images are loaded; operation i runs forward at i + 1
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What all plans of one network have in common; in a worker it is all that there is of the network."""
+
+    layers: Sequence[Layer]
+    input_shape: Shape
+    dtype: np.dtype[Any]
+    pixels: PixelScale = UNIT_SCALE
+
+
+class Plan:
+    """One network, one shard size, one worker.
+
+    Args:
+        blueprint: the layers, whose ``params`` are read at every run.
+        size: n, the number of images in the shard.
+        loss: what to train for; without it the plan only predicts.
+        gradients: for each layer, where its parameters' gradients go; needed with ``loss``.
+        workspace: an already settled workspace of a plan of the same blueprint, size and loss. The two
+            plans then share all buffers: they may run in turn, not at once.
+    """
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        size: int,
+        *,
+        loss: Loss | None = None,
+        gradients: Sequence[Mapping[str, FloatArray]] | None = None,
+        workspace: Workspace | None = None,
+    ) -> None:
+        self.size = size
+        self.blueprint = blueprint
+        self._loss_rule = loss
+        self._gradients = gradients or [{}] * len(blueprint.layers)
+        if workspace is None:
+            self.workspace = Workspace()
+            self._bind()  # the first time only measures
+            self.workspace.settle()
+        else:
+            self.workspace = workspace
+            self.workspace.rewind()
+        self._bind()
+
+    def load(self, rows: AnyArray, index: IntArray | slice) -> None:
+        """Take a shard's images from all images.
+
+        Args:
+            rows: [N, C H W] uint8 (converted by the blueprint's pixel scale) or float (taken as they are).
+            index: which n rows.
+        """
+        is_bytes = rows.dtype == np.uint8
+        target = self._bytes if is_bytes else self._rows
+        if isinstance(index, slice):
+            np.copyto(target, rows[index])
+        else:
+            np.take(rows, index, axis=0, out=target, mode="clip")  # "raise" would buffer the output
+        for run in self._load_bytes if is_bytes else self._load_floats:
+            run()
+
+    def prepare(self) -> None:
+        """Pack what layers derive from the parameters; once after every change of the parameters."""
+        for run in self._prepare:
+            run()
+
+    def run(self) -> None:
+        """One forward pass and, with a loss, the loss and the whole backward pass."""
+        for run in self._calls:
+            run()
+
+    @property
+    def outputs(self) -> FloatArray:
+        """(n, K) or (n, C, H, W), a view valid until the next run; logits if a loss fuses the last layer."""
+        return from_engine(self._y.value)
+
+    @property
+    def loss(self) -> BoundLoss:
+        """The bound loss of a training plan."""
+        assert self._loss is not None
+        return self._loss
+
+    def _operations(self) -> list[tuple[int, Operation]]:
+        """The operations with their layers' indices, each maximum in front of what commutes with it."""
+        layers = list(enumerate(self.blueprint.layers))
+        if self._loss_rule is not None and layers and layers[-1][1].kind == self._loss_rule.fuses:
+            layers.pop()
+        ordered: list[tuple[int, Operation]] = []
+        for index, layer in layers:
+            for operation in layer.operations():
+                place = len(ordered)
+                while operation.takes_max and place and ordered[place - 1][1].commutes_with_max:
+                    place -= 1
+                ordered.insert(place, (index, operation))
+        return ordered
+
+    def _bind(self) -> None:
+        operations = self._operations()
+        count = len(operations)
+        training = self._loss_rule is not None
+        workspace, dtype = self.workspace, self.blueprint.dtype
+        trainable = [i for i, (_, op) in enumerate(operations) if op.parameter_names]
+        lowest = min(trainable, default=count)
+
+        self._prepare: list[Call] = []
+        forward: list[Call] = []
+        backward: list[Call] = []
+        x = self._bind_input()
+        overwritable = False
+        for i, (layer, operation) in enumerate(operations):
+            last = count + 2 + 2 * (count - 1 - i)
+            moments = {Moment.FORWARD: i + 1, Moment.WEIGHTS: last, Moment.INPUT: last + 1}
+            following = operations[i + 1][1] if i + 1 < count else None
+            bound = operation.bind(
+                x,
+                Site(
+                    workspace=workspace,
+                    moments=moments,
+                    training=training,
+                    input_gradient=training and i > lowest,
+                    in_place=overwritable and not (training and operation.backward_reads_input),
+                    gradient_over_value=training
+                    and following is not None
+                    and following.gradient_over_input
+                    and not operation.backward_reads_output,
+                    gradients=self._gradients[layer],
+                    dtype=dtype,
+                ),
+            )
+            y = bound.y
+            self._keep_alive(operation, x, y, moments, training=training)
+            aliases = np.may_share_memory(x.value, y.value)
+            overwritable = (overwritable or not aliases) and not (
+                training and operation.backward_reads_output
+            )
+            self._prepare += bound.prepare
+            forward += bound.forward
+            if i >= lowest:
+                backward[:0] = bound.backward
+            x = y
+
+        self._y = x
+        workspace.touch(x.value, count + 1)
+        self._loss: BoundLoss | None = None
+        if self._loss_rule is not None:
+            workspace.touch(x.grad, count + 1)
+            moments = dict.fromkeys(Moment, count + 1)
+            site = Site(workspace, moments, True, False, True, False, {}, dtype)
+            self._loss = self._loss_rule.bind(x, site)
+            forward += self._loss.calls
+        self._calls = [*forward, *backward]
+
+    def _bind_input(self) -> Buffer:
+        """Bind the loading of a shard, in the layout that the first layer wants."""
+        blueprint, n = self.blueprint, self.size
+        shape = blueprint.input_shape
+        features = int(np.prod(shape))
+        dtype = blueprint.dtype
+        take = self.workspace.take
+        self._bytes = take((n, features), np.uint8, LOADING, LOADING)
+        self._rows = take((n, features), dtype, LOADING, LOADING)
+        scale, shift = (dtype.type(value) for value in (blueprint.pixels.scale, blueprint.pixels.shift))
+        view = rows_as_engine(self._rows, shape)
+        self._load_bytes: list[Call] = [call(np.copyto, self._rows, self._bytes)]
+        self._load_floats: list[Call] = []
+        if not blueprint.layers or blueprint.layers[0].batch_first:
+            x = view
+            self._load_bytes.append(call(np.multiply, self._rows, scale, out=self._rows))
+        else:
+            x = take(engine_shape(shape, n), dtype, LOADING, LOADING)
+            # a product with scale times the identity transposes and scales in one go, exactly, and four
+            # times as fast as a strided copy; floats are copied, for 0 x NaN would spoil the neighbours
+            one_image = (0, slice(None)) if len(shape) == 3 and shape[0] == 1 else ()
+            source, target = view, x
+            if one_image:
+                source = self._rows.T
+                target = x.reshape(features, n)
+            self._load_bytes.append(call(np.matmul, source, np.eye(n, dtype=dtype) * scale, out=target))
+            self._load_floats.append(call(np.copyto, x, view))
+        if shift:
+            self._load_bytes.append(call(np.add, x, shift, out=x))
+        return Buffer(x)
+
+    def _keep_alive(
+        self, operation: Operation, x: Buffer, y: Buffer, moments: Mapping[Moment, int], *, training: bool
+    ) -> None:
+        """Tell the workspace until when the neighbours need what flows between them."""
+        touch = self.workspace.touch
+        for array in (x.value, y.value):
+            touch(array, moments[Moment.FORWARD])
+        if not training:
+            return
+        if operation.backward_reads_input:
+            touch(x.value, moments[Moment.INPUT])
+        if operation.backward_reads_output:
+            touch(y.value, moments[Moment.INPUT])
+        for grad in (x.grad, y.grad):
+            touch(grad, moments[Moment.WEIGHTS])
+            touch(grad, moments[Moment.INPUT])

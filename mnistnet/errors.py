@@ -1,0 +1,86 @@
+"""Every error that mnistnet raises on purpose, in one tree.
+
+    MnistnetError                exit 1   something else that we can explain
+    ├── UsageError               exit 2   a flag or an argument is wrong
+    ├── DataError                exit 3   a dataset cannot be used as it is
+    ├── CheckpointError          exit 4   a checkpoint or architecture file cannot be used
+    ├── PictureError             exit 5   a picture cannot be read
+    ├── ShapeError               exit 6   layers, images and parameters do not fit together
+    ├── ExportError              exit 7   a model cannot be exported
+    ├── OutputError              exit 8   a file or folder cannot be written
+    ├── DivergedError            exit 9   the loss is not finite any more
+    └── WorkerError              exit 10  a worker process ended before its work did
+
+A message is one line: ``where: what was expected, what was found``, and what to do about it. The
+command line prints it on stderr and leaves with the class's ``exit_code``; nothing else exits. Below
+the edge where a file or a flag is known, code raises with what it knows; the edge adds its name with
+`MnistnetError.at` and ``raise ... from``.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+
+class MnistnetError(Exception):
+    """Base of all errors raised on purpose; ``str(error)`` is the one-line message."""
+
+    exit_code: ClassVar[int] = 1
+
+    def at(self, where: object) -> Self:
+        """The same error with the name of the file, field or flag in front of its message."""
+        return type(self)(f"{where}: {self}")
+
+
+class UsageError(MnistnetError):
+    """A flag or an argument is wrong."""
+
+    exit_code = 2
+
+
+class DataError(MnistnetError):
+    """A dataset cannot be used as it is."""
+
+    exit_code = 3
+
+
+class CheckpointError(MnistnetError):
+    """A checkpoint or architecture file cannot be used."""
+
+    exit_code = 4
+
+
+class PictureError(MnistnetError):
+    """A picture cannot be read."""
+
+    exit_code = 5
+
+
+class ShapeError(MnistnetError):
+    """Layers, images and parameters do not fit together."""
+
+    exit_code = 6
+
+
+class ExportError(MnistnetError):
+    """A model cannot be exported."""
+
+    exit_code = 7
+
+
+class OutputError(MnistnetError):
+    """A file or folder cannot be written."""
+
+    exit_code = 8
+
+
+class DivergedError(MnistnetError):
+    """The loss is not finite any more."""
+
+    exit_code = 9
+
+
+class WorkerError(MnistnetError):
+    """A worker process ended before its work did."""
+
+    exit_code = 10

@@ -1,0 +1,109 @@
+"""Named architectures, and a network together with what it needs to read pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape
+from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.network import Network
+from mnistnet.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, the names of its classes, and what a byte of a picture means to it.
+
+    The input pipeline travels with the model: whoever runs or exports it never guesses.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    pixels: PixelScale = UNIT_SCALE
+    name: str = "custom"
+    """The architecture's name: a key of `MODELS`, or "custom"."""
+
+    def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
+        """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""
+        return self.network.predict(images, pixels=self.pixels, threads=threads)
+
+
+def lenet(classes: int) -> list[Layer]:
+    """Conv 5x5 x8, pool 2, conv 5x5 x16, pool 2, dense 128, dense K: after LeCun et al. 1998."""
+    return [
+        *_conv(8, 5),
+        MaxPool2d((2, 2)),
+        *_conv(16, 5),
+        MaxPool2d((2, 2)),
+        Flatten(),
+        Dense(128),
+        ReLU(),
+        Dense(classes),
+        Softmax(),
+    ]
+
+
+def rsnet(classes: int) -> list[Layer]:
+    """Conv 5x5 x5, pool 4, conv 3x3 x5, conv 2x2 x5, dense K: the network of the Rust engine rsnet."""
+    return [
+        *_conv(5, 5),
+        MaxPool2d((4, 4)),
+        *_conv(5, 3),
+        *_conv(5, 2),
+        Flatten(),
+        Dense(classes),
+        Softmax(),
+    ]
+
+
+def mlp(classes: int) -> list[Layer]:
+    """Dense 128, dense K: the plain multi-layer perceptron."""
+    return [Flatten(), Dense(128), ReLU(), Dense(classes), Softmax()]
+
+
+def wide(classes: int) -> list[Layer]:
+    """Two conv 3x3 x32, pool 2, two conv 3x3 x64, pool 2, dense 128, dense K."""
+    return [
+        *_conv(32, 3),
+        *_conv(32, 3),
+        MaxPool2d((2, 2)),
+        *_conv(64, 3),
+        *_conv(64, 3),
+        MaxPool2d((2, 2)),
+        Flatten(),
+        Dense(128),
+        ReLU(),
+        Dense(classes),
+        Softmax(),
+    ]
+
+
+MODELS: dict[str, Callable[[int], list[Layer]]] = {
+    "lenet": lenet,
+    "rsnet": rsnet,
+    "mlp": mlp,
+    "wide": wide,
+}
+"""Every named architecture: a function from the number of classes to its layers."""
+
+
+def build(name: str, input_shape: Shape = (1, 28, 28), classes: int = 10) -> Network:
+    """A named network, not yet initialized.
+
+    Args:
+        name: a key of `MODELS`.
+        input_shape: (C, H, W).
+        classes: K, the number of outputs.
+
+    Raises:
+        UsageError: there is no such model.
+        ShapeError: the images are too small for it.
+    """
+    if name not in MODELS:
+        raise UsageError(f"model {name!r}: expected one of {', '.join(MODELS)}")
+    return Network(MODELS[name](classes), input_shape)
+
+
+def _conv(channels: int, kernel: int) -> Sequence[Layer]:
+    return (Conv2d(channels, (kernel, kernel)), ReLU())

@@ -1,0 +1,239 @@
+"""Processes and threads: they meet, they end, they leave nothing behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnistnet.engine import workers as workers_module
+from mnistnet.engine.minibatch import Minibatches, choose_workers
+from mnistnet.engine.optimizers import SGD
+from mnistnet.engine.workers import Region, Rendezvous, carve, on_threads, usable_cores
+from mnistnet.errors import WorkerError
+from mnistnet.models import build
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and /proc are POSIX")
+
+
+def some_images(count: int = 96) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8)
+    return images, rng.integers(0, 10, count)
+
+
+def start(model: str = "mlp", workers: int = 2, batch_size: int = 64) -> Minibatches:
+    images, labels = some_images()
+    return Minibatches(
+        build(model).initialize(3),
+        images,
+        labels,
+        loss="cross_entropy",
+        optimizer=SGD(0.9, 1e-4),
+        batch_size=batch_size,
+        workers=workers,
+    )
+
+
+def processes_of(minibatches: Minibatches) -> list[subprocess.Popen]:
+    return minibatches._workers._processes
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+def test_every_task_runs_on_threads_and_an_error_comes_out() -> None:
+    done = []
+    on_threads([lambda i=i: done.append(i) for i in range(5)])
+    assert sorted(done) == [0, 1, 2, 3, 4]
+
+    def fail() -> None:
+        raise ValueError("from a thread")
+
+    with pytest.raises(ValueError, match="from a thread"):
+        on_threads([lambda: None, fail])
+
+
+def test_arrays_are_carved_apart_on_cache_lines() -> None:
+    regions = [Region("a", (3,), "int8"), Region("b", (2, 2), "float32"), Region("c", (), "float64")]
+    buffer = np.zeros(sum(region.nbytes for region in regions), np.uint8)
+    arrays = carve(buffer, regions)
+    arrays["a"][...] = 1
+    arrays["b"][...] = 2
+    arrays["c"][...] = 3
+    assert arrays["a"].tolist() == [1, 1, 1]
+    assert arrays["b"].tolist() == [[2, 2], [2, 2]]
+    starts = [array.ctypes.data - buffer.ctypes.data for array in arrays.values()]
+    assert starts == [0, 64, 128]
+
+
+def test_nobody_passes_a_meeting_before_all_have_come() -> None:
+    ranks, rounds = 3, 200
+    words = np.zeros(ranks * workers_module.CACHE_LINE, np.int64)
+    seen = np.zeros(ranks, np.int64)
+    late: list[int] = []
+
+    def walk(rank: int) -> None:
+        rendezvous = Rendezvous(words, rank, ranks)
+        for turn in range(1, rounds + 1):
+            seen[rank] = turn
+            rendezvous.meet()
+            if seen.min() < turn:
+                late.append(turn)
+            rendezvous.meet()
+
+    threads = [threading.Thread(target=walk, args=(rank,)) for rank in range(ranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert late == []
+    assert seen.tolist() == [rounds] * ranks
+
+
+def test_cores_are_at_least_one_and_at_most_what_there_are() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("max 100000", 1 << 20), ("150000 100000", 1), ("400000 100000", 4)]
+)
+def test_a_container_quota_is_respected(content: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda _self: content)
+    assert workers_module._cpu_quota() == expected
+
+
+def test_small_networks_and_batches_get_one_worker() -> None:
+    lenet, mlp = build("lenet"), build("mlp")
+    assert choose_workers(lenet, 32) == 1  # one shard
+    assert choose_workers(lenet, 128) == min(4, usable_cores())
+    assert choose_workers(lenet, 128, 3) == 3
+    assert choose_workers(lenet, 64, 8) == 2  # two shards
+    assert choose_workers(mlp, 1) == 1
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet"])
+def test_the_same_bits_with_any_number_of_workers(model: str) -> None:
+    vectors, outcomes = [], []
+    for workers in (1, 2, 3):
+        with start(model, workers, batch_size=80) as minibatches:
+            minibatches.set_order(np.random.default_rng(0).permutation(96))
+            # 80 = 32 + 32 + 16; then a smaller last batch
+            outcomes.append([minibatches.step(0, 80, 0.1), minibatches.step(80, 16, 0.05)])
+            velocity = minibatches.state["velocity"].copy()
+        vectors.append((minibatches.network.vector.tobytes(), velocity.tobytes()))
+    assert vectors[0] == vectors[1] == vectors[2]
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_a_step_is_the_hand_written_one() -> None:
+    """One worker, two shards: the optimizer's formula on the mean gradient of the whole batch."""
+    images, labels = some_images()
+    network = build("mlp").initialize(3)
+    from mnistnet.engine.losses import SoftmaxCrossEntropy
+
+    loss, gradients = network.loss_and_gradients(images[:64], labels[:64], SoftmaxCrossEntropy())
+    flat = np.concatenate([g.ravel() for g in gradients.values()])
+    before = network.vector.copy()
+    expected = before - np.float32(0.1) * (flat + np.float32(1e-4) * before)
+    with start("mlp", 1) as minibatches:
+        outcome = minibatches.step(0, 64, 0.1)
+    assert outcome.loss / 64 == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(minibatches.network.vector, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_owns_its_parameters_again_after_closing() -> None:
+    with start() as minibatches:
+        minibatches.step(0, 64, 0.1)
+        shared = minibatches.network.vector
+    network = minibatches.network
+    assert network.vector is not shared
+    assert network.vector.tobytes() == shared.tobytes()
+    assert np.shares_memory(network.layers[1].params["weight"], network.vector)
+    assert processes_of(minibatches) == []
+
+
+@posix
+def test_a_killed_worker_is_reported_within_a_second() -> None:
+    with start() as minibatches:
+        minibatches.step(0, 64, 0.1)
+        processes_of(minibatches)[0].kill()
+        began = time.monotonic()
+        with pytest.raises(WorkerError, match=r"worker 1 of 2 was killed by signal 9.*checkpoints .* intact"):
+            for _ in range(10_000):
+                minibatches.step(0, 64, 0.1)
+        assert time.monotonic() - began < 5
+
+
+@posix
+def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
+    with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
+        minibatches.step(0, 64, 0.1)
+
+
+def test_an_interpreter_that_cannot_be_started_is_an_error_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(Path("no") / "such" / "python"))
+    with pytest.raises(WorkerError, match=r"cannot be started: .*use --workers 1"):
+        start()
+
+
+PARENT = """
+import sys, time
+import numpy as np
+sys.path[:] = {path!r}
+from mnistnet.engine.minibatch import Minibatches
+from mnistnet.engine.optimizers import SGD
+from mnistnet.models import build
+images = np.zeros((64, 1, 28, 28), np.uint8)
+m = Minibatches(build("mlp").initialize(0), images, np.zeros(64, np.int64), loss="cross_entropy",
+                optimizer=SGD(0.9), batch_size=64, workers=2)
+m.step(0, 64, 0.1)
+print(m._workers._processes[0].pid, flush=True)
+while True:
+    m.step(0, 64, 0.1)
+"""
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_parent(number: int) -> None:
+    """A script without a main guard, killed in the middle of its steps."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(path=sys.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert parent.stdout is not None
+    with parent:
+        pid = int(parent.stdout.readline())
+        assert is_running(pid)
+        parent.send_signal(number)
+        parent.wait()
+        deadline = time.monotonic() + 2
+        while is_running(pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not is_running(pid)
+
+
+def test_workers_start_while_other_threads_run() -> None:
+    """A notebook's kernel has threads: forking would not be safe, a fresh interpreter is."""
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    try:
+        with start() as minibatches:
+            assert minibatches.step(0, 64, 0.1).images == 64
+    finally:
+        stop.set()
+        thread.join()
