@@ -1,0 +1,24 @@
+"""Files that a model lives in: checkpoint and architecture JSON, ONNX.
+
+``mnistnet.formats.onnx_export`` is imported by whoever exports and by nobody else: onnx takes its time.
+"""
+
+from mnistnet.formats.checkpoint import (
+    Architecture,
+    Checkpoint,
+    find_checkpoint,
+    load_architecture,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mnistnet.formats.files import write_atomically
+
+__all__ = [
+    "Architecture",
+    "Checkpoint",
+    "find_checkpoint",
+    "load_architecture",
+    "load_checkpoint",
+    "save_checkpoint",
+    "write_atomically",
+]

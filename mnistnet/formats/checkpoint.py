@@ -1,0 +1,453 @@
+"""Checkpoints: a trained classifier as one readable JSON file. The contract is docs/checkpoint-format.md.
+
+A layer's JSON form is its kind, its configuration and its parameters by name, so a newly registered layer
+needs no code here. Reading is strict, checks sizes before it allocates, and never executes anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mnistnet.engine.arrays import FloatArray, PixelScale, Shape
+from mnistnet.engine.layers import LAYER_KINDS, Layer, layer_from_config
+from mnistnet.engine.network import Network
+from mnistnet.errors import CheckpointError, ShapeError
+from mnistnet.formats.arrays import array_from_json, array_to_json
+from mnistnet.formats.files import read_limited, write_atomically
+from mnistnet.formats.strict_json import JSON, check_plain, member, parse_json, show
+from mnistnet.models import Classifier
+
+CHECKPOINT = "mnistnet-checkpoint"
+ARCHITECTURE = "mnistnet-architecture"
+VERSION = 1
+
+SIZE_LIMIT = 256 * 2**20
+"""Bytes of a file that is read unless the caller says otherwise: about 20 million parameters."""
+SIZE_LIMIT_FLAG = "--size-limit"
+"""The command line's flag for it, which the error message names."""
+
+MOST_VALUES = 2**28
+"""Parameters of a network, and values of one activation: more are refused before they are allocated."""
+
+_HEAD = 4096
+"""How far into a file `find_checkpoint` looks for the format's name."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A classifier and how it was trained."""
+
+    classifier: Classifier
+    training: Mapping[str, JSON]
+    """Plain JSON values under any names: epoch, learning_rate, seed. No times, no absolute paths."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What an architecture file says: a network still to be initialized."""
+
+    layers: tuple[Layer, ...]
+    input_shape: Shape
+    """(C, H, W)."""
+    class_names: tuple[str, ...] | None
+    """None where the file names no classes; otherwise one for each output."""
+    pixels: PixelScale
+    name: str = "custom"
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically: the file at ``path`` is always a whole one.
+
+    Raises:
+        CheckpointError: the checkpoint has no JSON form, for a weight is not finite.
+        OutputError: the file cannot be written; the previous one is kept.
+    """
+    try:
+        data = encode_checkpoint(checkpoint)
+    except CheckpointError as error:
+        raise error.at(path) from error
+    write_atomically(path, data)
+
+
+def load_checkpoint(path: Path, *, limit: int = SIZE_LIMIT) -> Checkpoint:
+    """Read a checkpoint file.
+
+    Args:
+        path: the file, see `find_checkpoint` for folders.
+        limit: the largest size in bytes that is read.
+
+    Raises:
+        CheckpointError: ``path: what was expected, what was found``.
+    """
+    data = _read(path, limit)
+    try:
+        return decode_checkpoint(data)
+    except CheckpointError as error:
+        raise error.at(path) from error
+
+
+def load_architecture(path: Path, *, limit: int = SIZE_LIMIT) -> Architecture:
+    """Read an architecture file, or a checkpoint of which only the architecture is wanted.
+
+    Args:
+        path: the file.
+        limit: the largest size in bytes that is read.
+
+    Raises:
+        CheckpointError: ``path: what was expected, what was found``.
+    """
+    data = _read(path, limit)
+    try:
+        return decode_architecture(data)
+    except CheckpointError as error:
+        raise error.at(path) from error
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint file that a person means: a file is itself, a folder is its newest checkpoint.
+
+    A folder and its direct subfolders are searched for JSON files that begin as checkpoints do. A folder
+    with a ``latest.json`` is a run and stands for that one file. The newest is the one modified last.
+
+    Raises:
+        CheckpointError: there is no such file or folder, or no checkpoint in it.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder: expected a checkpoint; train one first")
+        return path
+    found = list(_candidates(path))
+    for folder in _listing(path):
+        if folder.is_dir():
+            found += _candidates(folder)
+    if not found:
+        raise CheckpointError(f"{path}: no checkpoint in this folder or its subfolders: train one first")
+    return max(found, key=lambda file: (file.stat().st_mtime_ns, str(file)))
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """The file's bytes; the same checkpoint always gives the same.
+
+    Raises:
+        CheckpointError: a weight is not finite, an entry of ``training`` is no plain JSON value, the
+            network is not float32, does not read images, or its outputs and classes differ in number.
+    """
+    classifier = checkpoint.classifier
+    network = classifier.network
+    if len(network.input_shape) != 3:
+        raise CheckpointError(f"input: expected (C, H, W) images, found {network.input_shape}")
+    _check_classes(classifier.class_names, network.output_shape)
+    training = dict(checkpoint.training)
+    input_form = _input_form(network.input_shape, classifier.pixels)
+    plain = {"model": classifier.name, "input": input_form, "classes": list(classifier.class_names)}
+    check_plain({**plain, "training": training}, "")
+    head = {"format": CHECKPOINT, "version": VERSION, **plain}
+    parts = ["{", *(f" {_text(key)}: {_text(value)}," for key, value in head.items()), ' "layers": [']
+    layers = [_layer_text(index, layer) for index, layer in enumerate(network.layers)]
+    parts += [",\n".join(layers), " ],", f' "training": {_block(training)},', " "]
+    covered = "\n".join(parts).encode()
+    return covered + f'"checksum": {_text(_checksum(covered))}\n}}\n'.encode()
+
+
+def decode_checkpoint(data: bytes) -> Checkpoint:
+    """The checkpoint of a file's bytes.
+
+    Raises:
+        CheckpointError: ``where: what was expected, what was found``, without the file's name.
+    """
+    head = _validated(_document(data, (CHECKPOINT,)), _CheckpointForm)
+    shape = (head.input.channels, head.input.height, head.input.width)
+    layers, output_shape, parameters = _read_layers(head.layers, shape, with_parameters=True)
+    _check_classes(head.classes, output_shape)
+    network = Network(layers, shape)
+    for name, view in network.parameters().items():
+        view[...] = parameters[name]
+    pixels = PixelScale(head.input.scale, head.input.shift)
+    return Checkpoint(Classifier(network, tuple(head.classes), pixels, head.model), head.training)
+
+
+def decode_architecture(data: bytes) -> Architecture:
+    """The architecture of a file's bytes; parameters, where it has some, are passed over.
+
+    Raises:
+        CheckpointError: ``where: what was expected, what was found``, without the file's name.
+    """
+    head = _validated(_document(data, (ARCHITECTURE, CHECKPOINT)), _ArchitectureForm)
+    shape = (head.input.channels, head.input.height, head.input.width)
+    layers, output_shape, _ = _read_layers(head.layers, shape, with_parameters=False)
+    names = None if head.classes is None else tuple(head.classes)
+    _check_classes(names, output_shape)
+    return Architecture(
+        tuple(layers), shape, names, PixelScale(head.input.scale, head.input.shift), head.model
+    )
+
+
+class _Form(BaseModel):
+    """Strict: no conversions, no unknown members."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+_SIZE = Field(ge=1, lt=2**31)
+# what PixelScale becomes is float32
+_FACTOR = Field(ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
+
+
+class _InputForm(_Form):
+    channels: int = _SIZE
+    height: int = _SIZE
+    width: int = _SIZE
+    scale: float = _FACTOR
+    shift: float = _FACTOR
+
+
+class _ArchitectureInputForm(_InputForm):
+    scale: float = Field(PixelScale.scale, ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
+    shift: float = Field(PixelScale.shift, ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
+
+
+class _CheckpointForm(_Form):
+    format: str
+    version: int
+    model: str
+    input: _InputForm
+    classes: list[str]
+    layers: list[dict[str, Any]]
+    training: dict[str, Any]
+    checksum: str = ""
+
+
+class _ArchitectureForm(_Form):
+    format: str
+    version: int
+    model: str = "custom"
+    input: _ArchitectureInputForm
+    classes: list[str] | None = None
+    layers: list[dict[str, Any]]
+    training: dict[str, Any] = Field(default_factory=dict)
+    checksum: str = ""
+
+
+_AnyForm = TypeVar("_AnyForm", bound=_Form)
+
+
+def _validated(document: dict[str, Any], form: type[_AnyForm]) -> _AnyForm:
+    """The document as ``form``; pydantic's first complaint becomes ours."""
+    try:
+        return form.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ""
+        for step in first["loc"]:
+            where = f"{where}[{step}]" if isinstance(step, int) else member(where, step)
+        match first["type"]:
+            case "missing":
+                raise CheckpointError(f"{where}: missing") from error
+            case "extra_forbidden":
+                known = ", ".join(form.model_fields)
+                raise CheckpointError(
+                    f"{where}: unknown member: notes belong in training ({known})"
+                ) from error
+            case _:
+                message = f"{where}: {first['msg'].lower()}, found {show(first['input'])}"
+                raise CheckpointError(message) from error
+
+
+def _document(data: bytes, formats: tuple[str, ...]) -> dict[str, Any]:
+    """The parsed document, once its format, version and checksum are right and its metadata plain."""
+    document = parse_json(data)
+    if not isinstance(document, dict):
+        raise CheckpointError(f"expected a JSON object, found {show(document)}")
+    found = document.get("format")
+    if found == ARCHITECTURE and ARCHITECTURE not in formats:
+        raise CheckpointError("format: an architecture, which has no weights: train it first")
+    if found not in formats:
+        shown = show(found) if "format" in document else "none"
+        raise CheckpointError(f"format: expected {' or '.join(map(show, formats))}, found {shown}")
+    if "version" not in document:
+        raise CheckpointError("version: missing")
+    version = document["version"]
+    if type(version) is not int or version < 1:
+        raise CheckpointError(f"version: expected {VERSION}, found {show(version)}")
+    if version > VERSION:
+        raise CheckpointError(f"version: {version} needs a newer mnistnet; this one reads up to {VERSION}")
+    _verify_checksum(data, document)
+    check_plain({key: value for key, value in document.items() if key != "layers"}, "")
+    return document
+
+
+def _checksum(covered: bytes) -> str:
+    return f"sha256:{hashlib.sha256(covered).hexdigest()}"
+
+
+def _verify_checksum(data: bytes, document: dict[str, Any]) -> None:
+    """Compare the checksum member, where there is one, with the bytes in front of it."""
+    if "checksum" not in document:
+        return
+    stated = document["checksum"]
+    if not isinstance(stated, str) or not re.fullmatch("sha256:[0-9a-f]{64}", stated):
+        raise CheckpointError(f'checksum: expected "sha256:" and 64 hex digits, found {show(stated)}')
+    start = data.rfind(b'"checksum"')
+    if next(reversed(document)) != "checksum" or start < 0:
+        raise CheckpointError("checksum: expected as the last member of the file, found before its end")
+    if _checksum(data[:start]) != stated:
+        reason = "its line endings were changed" if b"\r\n" in data else "it is damaged"
+        raise CheckpointError(
+            f"checksum: corrupt: the bytes do not match, {reason}; after an edit by hand delete this member"
+        )
+
+
+def _check_classes(names: tuple[str, ...] | list[str] | None, output_shape: Shape) -> None:
+    if len(output_shape) != 1:
+        raise CheckpointError(f"layers: the output should be (K,) classes, found {output_shape}")
+    if names is not None and len(names) != output_shape[0]:
+        raise CheckpointError(f"classes: {len(names)} names, but the network has {output_shape[0]} outputs")
+
+
+def _read_layers(
+    items: list[dict[str, Any]], shape: Shape, *, with_parameters: bool
+) -> tuple[list[Layer], Shape, dict[str, FloatArray]]:
+    """The layers, the network's output shape, and the parameters as `Network.parameters` names them.
+
+    Everything is compared as Python integers before a network is built, for building it allocates.
+    """
+    if not items:
+        raise CheckpointError("layers: empty network: expected at least one layer")
+    layers: list[Layer] = []
+    parameters: dict[str, FloatArray] = {}
+    size = 0
+    for index, item in enumerate(items):
+        where = f"layers[{index}]"
+        layer = _read_layer(item, where)
+        try:
+            wanted = layer.parameter_shapes(shape)
+            shape = layer.output_shape(shape)
+        except ShapeError as error:
+            raise CheckpointError(f"layer {index} ({layer.kind}): {error}") from error
+        size += sum(map(prod, wanted.values()))
+        if max(size, prod(shape)) > MOST_VALUES:
+            raise CheckpointError(
+                f"layer {index} ({layer.kind}): too large: expected at most {MOST_VALUES} values, "
+                f"found an output of {shape} and {size} parameters so far"
+            )
+        config = layer.config()
+        for name in item:
+            if name != "kind" and name not in config and name not in wanted:
+                known = ", ".join(["kind", *config, *wanted])
+                raise CheckpointError(f"{member(where, name)}: unknown member: {layer.kind} has {known}")
+        if with_parameters:
+            for name, wanted_shape in wanted.items():
+                parameters[f"{index}.{name}"] = _read_parameter(item, name, wanted_shape, index)
+        layers.append(layer)
+    return layers, shape, parameters
+
+
+def _read_layer(item: dict[str, Any], where: str) -> Layer:
+    if "kind" not in item:
+        raise CheckpointError(f"{where}.kind: missing")
+    kind = item["kind"]
+    if not isinstance(kind, str) or kind not in LAYER_KINDS:
+        raise CheckpointError(
+            f"{where}.kind: unknown layer {show(kind)}: expected one of {', '.join(sorted(LAYER_KINDS))}"
+        )
+    # parameters are whatever is not configuration; their names are checked when the shapes are known
+    names = {field.name for field in fields(LAYER_KINDS[kind]) if field.init}
+    config = {name: value for name, value in item.items() if name in names}
+    check_plain(config, where)
+    try:
+        return layer_from_config(kind, config)
+    except ShapeError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _read_parameter(item: dict[str, Any], name: str, wanted: Shape, index: int) -> FloatArray:
+    where = f"layers[{index}].{name}"
+    if name not in item:
+        raise CheckpointError(f"{where}: missing")
+    values = array_from_json(item[name], where)
+    if values.shape != wanted:
+        raise CheckpointError(
+            f"layer {index} ({item['kind']}): {name} should be {wanted}, found {values.shape}"
+        )
+    return values
+
+
+def _read(path: Path, limit: int) -> bytes:
+    return read_limited(path, limit, CheckpointError, advice=f"raise it with {SIZE_LIMIT_FLAG}")
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be listed ({(error.strerror or str(error)).lower()})"
+        ) from error
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """The checkpoints directly in ``folder``; only ``latest.json`` where it is a run."""
+    latest = folder / "latest.json"
+    if _looks_like_checkpoint(latest):
+        return [latest]
+    try:
+        files = sorted(folder.glob("*.json"))
+    except OSError:
+        return []
+    return [file for file in files if _looks_like_checkpoint(file)]
+
+
+def _looks_like_checkpoint(path: Path) -> bool:
+    """Whether a regular file names the format near its beginning: a folder may hold other JSON files."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return f'"{CHECKPOINT}"'.encode() in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def _input_form(shape: Shape, pixels: PixelScale) -> dict[str, JSON]:
+    channels, height, width = shape
+    return {
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "scale": float(pixels.scale),
+        "shift": float(pixels.shift),
+    }
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _block(value: Mapping[str, JSON]) -> str:
+    """An object with one member a line, indented as a member of the document."""
+    if not value:
+        return "{}"
+    return "{\n" + ",\n".join(f"  {_text(key)}: {_text(item)}" for key, item in value.items()) + "\n }"
+
+
+def _layer_text(index: int, layer: Layer) -> str:
+    """A layer as a block of lines, every parameter on one; on a single line where it has none."""
+    members = [f'"kind": {_text(layer.kind)}']
+    members += [f"{_text(name)}: {_text(value)}" for name, value in layer.config().items()]
+    if not layer.params:
+        return f"  {{{', '.join(members)}}}"
+    members += [
+        f"{_text(name)}: {array_to_json(np.asarray(values), f'layer {index} ({layer.kind}): {name}')}"
+        for name, values in layer.params.items()
+    ]
+    return "  {\n" + ",\n".join(f"   {line}" for line in members) + "\n  }"

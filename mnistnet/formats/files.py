@@ -1,0 +1,227 @@
+"""Files on disk: written whole or not at all, read up to a limit.
+
+A reader never meets half a file, and a save that fails leaves the previous file as it was: the bytes go
+to a temporary file in the same folder, reach the disk, and only then take the name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from itertools import count
+from pathlib import Path
+
+from mnistnet.errors import MnistnetError, OutputError
+
+_TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]{1,10})-[0-9]+\.mnistnet-tmp", re.DOTALL)
+_POSIX = os.name == "posix"
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+"""What file systems answer that cannot sync a folder: nothing is wrong then, and nothing can be done."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, wholly on disk or not at all.
+
+    A symbolic link is followed: the file it points to is replaced. Whatever goes wrong, the temporary
+    file is removed, also on Ctrl-C; before the final rename the previous file is never touched.
+
+    Args:
+        path: the file to create or replace, in a folder that exists.
+        data: all of its bytes.
+
+    Raises:
+        OutputError: one line with the path, the reason and what to do.
+    """
+    check_target(path)
+    target = Path(os.path.realpath(path))
+    try:
+        temporary = _write_temporary(target, data)
+        try:
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{path}: {_explain(error, target)}; {_kept(target)}") from error
+    try:
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: written, but the disk does not confirm it ({_reason(error)}): check it and save again"
+        ) from error
+
+
+def check_target(path: Path) -> None:
+    """Refuse, before any work is done for it, an output path that can never be written.
+
+    Raises:
+        OutputError: the path is a directory or a device, or its folder does not exist.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.parent.exists():
+            raise OutputError(f"{path}: the folder {path.parent} does not exist: create it first") from None
+        return
+    except OSError as error:
+        raise OutputError(f"{path}: {_explain(error, path)}") from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path}: is a directory: give the name of a file")
+    if not stat.S_ISREG(mode):
+        # a rename would put a plain file in the place of /dev/null
+        raise OutputError(f"{path}: is not a regular file: give the name of a file")
+
+
+def remove_leftovers(folder: Path) -> tuple[Path, ...]:
+    """Delete the temporary files that a killed process left in ``folder``.
+
+    Call it before this process writes there: a file that bears our own process id is then an older one's
+    (in a container every run may have the same id). Files of processes that live are kept, and so is
+    everything that `write_atomically` did not name. Never raises for a file that cannot be deleted.
+
+    Returns:
+        What was deleted.
+    """
+    removed = []
+    try:
+        files = sorted(folder.iterdir())
+    except OSError:
+        return ()
+    for leftover in files:
+        match = _TEMPORARY.fullmatch(leftover.name)
+        if match is None or _is_another_living_process(int(match["pid"])):
+            continue
+        try:
+            if stat.S_ISREG(leftover.lstat().st_mode):
+                leftover.unlink()
+                removed.append(leftover)
+        except OSError:
+            continue
+    return tuple(removed)
+
+
+def read_limited(path: Path, limit: int, error_class: type[MnistnetError], *, advice: str = "") -> bytes:
+    """All bytes of a regular file, which is measured before it is read.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        limit: the largest size in bytes that is read.
+        error_class: what to raise.
+        advice: what to do about a file that is too large, such as the flag that raises the limit.
+
+    Raises:
+        MnistnetError: of ``error_class``: missing, not a regular file, no permission, too large.
+    """
+    try:
+        # looked at before it is opened: opening a pipe that nobody writes to never returns
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise error_class(f"{path}: is a directory: expected a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise error_class(f"{path}: is not a regular file")
+        size = status.st_size
+        data = b""
+        if size <= limit:
+            with path.open("rb") as file:
+                data = file.read(limit + 1)
+            size = len(data)
+    except OSError as error:
+        raise error_class(f"{path}: {_reason(error)}") from error
+    if size > limit:
+        hint = f": {advice}" if advice else ""
+        raise error_class(f"{path}: {size} bytes, more than the limit of {limit} bytes{hint}")
+    return data
+
+
+def same_file(first: Path, second: Path) -> bool:
+    """Whether two paths name one file, existing or yet to be written: for refusing to overwrite an input."""
+    try:
+        return first.samefile(second)
+    except OSError:
+        return os.path.normcase(os.path.realpath(first)) == os.path.normcase(os.path.realpath(second))
+
+
+def _write_temporary(target: Path, data: bytes) -> Path:
+    """Write and sync ``data`` beside ``target``; the new file's path."""
+    # exclusive creation: neither a link that somebody planted nor another thread's file is ever written to
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    for attempt in count():
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
+        try:
+            descriptor = os.open(temporary, flags, 0o666)
+            break
+        except FileExistsError:
+            continue
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power failure, where the system can."""
+    if not _POSIX:
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that we may write but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_another_living_process(pid: int) -> bool:
+    """Whether ``pid`` runs and is not us. On Windows the open file itself refuses to be deleted."""
+    if not _POSIX or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # not ours to judge
+    return True
+
+
+def _explain(error: OSError, target: Path) -> str:
+    """Why a file could not be written, and what to do."""
+    match error.errno:
+        case errno.ENOSPC:
+            return "no space left on the device: free some and save again"
+        case errno.EDQUOT:
+            return "disk quota exceeded: free some space and save again"
+        case errno.EROFS:
+            return "read-only file system: choose another folder"
+        case errno.EACCES | errno.EPERM:
+            return f"no permission to write in {target.parent}: choose another folder"
+        case errno.ENOTDIR:
+            return f"{target.parent} is not a directory: choose another folder"
+        case _:
+            return f"save failed ({_reason(error)})"
+
+
+def _kept(target: Path) -> str:
+    return "the previous file is kept" if os.path.lexists(target) else "nothing was written"
+
+
+def _reason(error: OSError) -> str:
+    """An operating system error in a few plain words, without the path."""
+    match error:
+        case FileNotFoundError():
+            return "no such file"
+        case PermissionError():
+            return "permission denied"
+        case _:
+            return (error.strerror or str(error)).lower()

@@ -1,0 +1,310 @@
+"""Checkpoints: what goes in comes out, the bytes are what the contract says, folders are searched."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnistnet.engine.arrays import PixelScale, Shape
+from mnistnet.engine.layers import LAYER_KINDS, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.network import Network
+from mnistnet.errors import CheckpointError, OutputError
+from mnistnet.formats import (
+    Checkpoint,
+    find_checkpoint,
+    load_architecture,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mnistnet.formats.checkpoint import decode_checkpoint, encode_checkpoint
+from mnistnet.models import MODELS, Classifier, build
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "checkpoint-format.md"
+DIGITS = tuple("0123456789")
+TRAINING = {
+    "epoch": 3,
+    "learning_rate": 0.05,
+    "seed": 2**70,
+    "note": None,
+    "checksum": ["cosine", True],  # only the last key of this name is the file's own
+}
+
+
+def tiny(seed: int = 0) -> Checkpoint:
+    """Every layer there is, non-square where it can be, random biases."""
+    layers: list[Layer] = [
+        Conv2d(2, (3, 2), stride=(2, 1), padding=(1, 0)),
+        ReLU(),
+        MaxPool2d((2, 2), stride=(1, 1), padding=(1, 1)),
+        Flatten(),
+        Dense(3),
+        Softmax(),
+    ]
+    network = Network(layers, (2, 5, 6))
+    rng = np.random.default_rng(seed)
+    network.vector[...] = rng.standard_normal(network.size)
+    pixels = PixelScale(1 / 127.5, -1.0)
+    return Checkpoint(Classifier(network, ("null", 'a"b', "größe"), pixels, "tiny"), TRAINING)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_named_models_come_back(name: str) -> None:
+    classifier = Classifier(build(name).initialize(7), DIGITS, name=name)
+    data = encode_checkpoint(Checkpoint(classifier, {"epoch": 0}))
+    back = decode_checkpoint(data)
+    assert back.classifier.network.layers == classifier.network.layers
+    assert back.classifier.network.vector.tobytes() == classifier.network.vector.tobytes()
+    assert back.classifier.network.input_shape == (1, 28, 28)
+    assert (back.classifier.class_names, back.classifier.name) == (DIGITS, name)
+    assert back.classifier.pixels == PixelScale()
+    assert encode_checkpoint(back) == data
+
+
+def test_everything_comes_back(tmp_path: Path) -> None:
+    checkpoint = tiny()
+    save_checkpoint(tmp_path / "a.json", checkpoint)
+    back = load_checkpoint(tmp_path / "a.json")
+    assert back.training == TRAINING
+    assert list(back.training) == list(TRAINING)
+    assert back.classifier.class_names == checkpoint.classifier.class_names
+    assert back.classifier.pixels == PixelScale(1 / 127.5, -1.0)
+    assert back.classifier.network.layers == checkpoint.classifier.network.layers
+    images = np.random.default_rng(1).integers(0, 256, (5, 2, 5, 6)).astype(np.uint8)
+    expected = checkpoint.classifier.probabilities(images)
+    assert back.classifier.probabilities(images).tobytes() == expected.tobytes()
+
+
+def test_the_bytes_follow_the_contract() -> None:
+    checkpoint = tiny()
+    data = encode_checkpoint(checkpoint)
+    document = json.loads(data)
+    assert list(document) == [
+        "format",
+        "version",
+        "model",
+        "input",
+        "classes",
+        "layers",
+        "training",
+        "checksum",
+    ]
+    conv = document["layers"][0]
+    assert list(conv) == ["kind", "out_channels", "kernel_size", "stride", "padding", "weight", "bias"]
+    assert conv["kernel_size"] == [3, 2]
+    assert conv["weight"]["dim"] == [2, 2, 3, 2]
+    weight = checkpoint.classifier.network.parameters()["0.weight"]
+    assert np.array(conv["weight"]["data"], np.float32).tobytes() == weight.tobytes()
+    covered, rest = data.rsplit(b'"checksum"', 1)
+    assert rest == b': "sha256:' + hashlib.sha256(covered).hexdigest().encode() + b'"\n}\n'
+    assert covered.endswith(b"\n ")
+    assert b"\r" not in data
+    # one array a line, and no line holds two
+    assert [line.count(b'"data"') for line in data.splitlines() if b'"data"' in line] == [1, 1, 1, 1]
+
+
+def test_the_same_checkpoint_gives_the_same_bytes() -> None:
+    assert encode_checkpoint(tiny()) == encode_checkpoint(tiny())
+    assert encode_checkpoint(tiny(0)) != encode_checkpoint(tiny(1))
+
+
+def test_a_new_layer_kind_needs_no_code_here() -> None:
+    @dataclass
+    class Scale(ReLU, kind="test_scale"):
+        factor: float
+        names: list[str]
+
+        def parameter_shapes(self, input_shape: Shape) -> dict[str, Shape]:
+            return {"gain": (), "nothing": (0, 3)}
+
+    try:
+        network = Network([Flatten(), Scale(0.5, ["a"]), Dense(2)], (1, 1, 2))
+        network.vector[...] = np.arange(network.size)
+        back = decode_checkpoint(encode_checkpoint(Checkpoint(Classifier(network, ("a", "b")), {})))
+    finally:
+        del LAYER_KINDS["test_scale"]
+    assert back.classifier.network.layers == network.layers
+    assert back.classifier.network.parameters()["1.nothing"].shape == (0, 3)
+    assert back.classifier.network.vector.tolist() == network.vector.tolist()
+
+
+def test_what_cannot_be_saved_leaves_the_previous_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    save_checkpoint(path, tiny())
+    before = path.read_bytes()
+    broken = tiny()
+    broken.classifier.network.parameters()["4.bias"][2] = np.inf
+    with pytest.raises(CheckpointError) as caught:
+        save_checkpoint(path, broken)
+    assert str(caught.value) == f"{path}: layer 4 (dense): bias: non-finite at number 2: found inf"
+    classifier = tiny().classifier
+    for training, message in [
+        ({"loss": float("nan")}, "training.loss: non-finite (nan)"),
+        ({"a": {"b c": [0, float("inf")]}}, 'training.a."b c"[1]: non-finite (inf)'),
+        ({"rate": np.float32(1)}, "training.rate: expected a plain JSON value, found float32"),
+        ({"where": Path("/x")}, "training.where: expected a plain JSON value, found"),
+        ({"a": "\ud800"}, "training.a: not Unicode text"),
+        ({"a": {1: 2}}, "training.a: keys must be text, found 1"),
+    ]:
+        with pytest.raises(CheckpointError) as caught:
+            save_checkpoint(path, Checkpoint(classifier, training))  # type: ignore[arg-type]
+        assert message in str(caught.value)
+    with pytest.raises(CheckpointError, match="classes: 2 names, but the network has 3 outputs"):
+        save_checkpoint(path, Checkpoint(Classifier(classifier.network, ("a", "b")), {}))
+    with pytest.raises(CheckpointError, match=r"expected \(C, H, W\) images, found \(4,\)"):
+        save_checkpoint(path, Checkpoint(Classifier(Network([Dense(2)], (4,)), ("a", "b")), {}))
+    with pytest.raises(CheckpointError, match="weight: expected float32, found float64"):
+        doubles = Network([Flatten(), Dense(2)], (1, 2, 2), np.float64)
+        save_checkpoint(path, Checkpoint(Classifier(doubles, ("a", "b")), {}))
+    with pytest.raises(OutputError, match="is a directory"):
+        save_checkpoint(tmp_path, tiny())
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_architecture_files(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(_code_blocks("json")[1])
+    architecture = load_architecture(path)
+    assert architecture.layers == (
+        Conv2d(8, (3, 3), stride=(2, 2)),
+        ReLU(),
+        Flatten(),
+        Dense(10),
+        Softmax(),
+    )
+    assert architecture.input_shape == (1, 28, 28)
+    assert architecture.class_names is None
+    assert architecture.pixels == PixelScale()
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert str(caught.value) == f"{path}: format: an architecture, which has no weights: train it first"
+
+
+def test_a_checkpoint_stands_in_for_an_architecture_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    checkpoint = tiny()
+    save_checkpoint(path, checkpoint)
+    architecture = load_architecture(path)
+    assert architecture.layers == checkpoint.classifier.network.layers
+    assert architecture.class_names == checkpoint.classifier.class_names
+    assert architecture.pixels == checkpoint.classifier.pixels
+    assert architecture.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layers": []}, "layers: empty network: expected at least one layer"),
+        ({"layers": [{"kind": "flatten"}, {"kind": "dense", "out_features": 2**31 - 1}]}, "too large"),
+        ({"input": {"channels": 2**30, "height": 2**30, "width": 2**30}}, "too large"),
+        ({"layers": [{"kind": "dense", "out_features": 2}]}, "put a flatten layer in front"),
+        ({"layers": [{"kind": "relu"}]}, "layers: the output should be (K,) classes, found (1, 2, 2)"),
+        ({"classes": ["a"]}, "classes: 1 names, but the network has 4 outputs"),
+        ({"layers": [{"kind": "flatten", "size": 3}]}, "layers[0].size: unknown member: flatten has kind"),
+        ({"layers": [{"kind": "dense"}]}, "layers[0]: missing field out_features in dense"),
+        ({"input": {"channels": 1, "height": 2}}, "input.width: missing"),
+        ({"surprise": 1}, "surprise: unknown member"),
+    ],
+)
+def test_bad_architectures(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    document = {
+        "format": "mnistnet-architecture",
+        "version": 1,
+        "input": {"channels": 1, "height": 2, "width": 2},
+        "layers": [{"kind": "flatten"}],
+    }
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps({**document, **changes}))
+    with pytest.raises(CheckpointError) as caught:
+        load_architecture(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+def _save_at(path: Path, seconds: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, tiny())
+    os.utime(path, (seconds, seconds))
+    return path
+
+
+def test_find_takes_a_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "anything.txt"
+    path.write_text("not looked into")
+    assert find_checkpoint(path) == path
+
+
+def test_find_newest(tmp_path: Path) -> None:
+    _save_at(tmp_path / "lenet.json", 100)
+    _save_at(tmp_path / "run-1" / "latest.json", 300)
+    newest = _save_at(tmp_path / "run-2" / "latest.json", 400)
+    _save_at(tmp_path / "run-2" / "checkpoint_9.json", 900)  # its run's latest.json speaks for it
+    _save_at(tmp_path / "a" / "b" / "latest.json", 1000)  # too deep
+    for name in ("other.json", "run-2.json"):
+        (tmp_path / name).write_text('{"format": "something else"}')
+    (tmp_path / "net.json").write_text(_code_blocks("json")[1])  # no weights
+    (tmp_path / "copy.txt").write_bytes(newest.read_bytes())
+    assert find_checkpoint(tmp_path) == newest
+    lone = _save_at(tmp_path / "lenet.json", 500)
+    assert find_checkpoint(tmp_path) == lone
+    assert find_checkpoint(tmp_path / "run-1") == tmp_path / "run-1" / "latest.json"
+
+
+def test_find_without_latest_takes_the_newest_file(tmp_path: Path) -> None:
+    newest = _save_at(tmp_path / "checkpoint_10.json", 200)
+    _save_at(tmp_path / "checkpoint_9.json", 100)
+    (tmp_path / "latest.json").write_text("{}")
+    assert find_checkpoint(tmp_path) == newest
+
+
+def test_find_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(tmp_path / "missing")
+    assert str(caught.value).startswith(f"{tmp_path / 'missing'}: no such file or folder")
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: no checkpoint in this folder or its subfolders")
+
+
+def test_the_package_does_not_import_onnx() -> None:
+    program = "import sys, mnistnet.formats; assert not {'onnx', 'typer', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def _code_blocks(language: str) -> list[str]:
+    """The code blocks of docs/checkpoint-format.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_documented_example() -> None:
+    back = decode_checkpoint(_code_blocks("json")[0].encode())
+    assert encode_checkpoint(back) == _code_blocks("json")[0].encode()
+    dark, bright = (np.full((1, 1, 2, 2), value, np.uint8) for value in (0, 255))
+    # by hand: logits are 2 - s and s - 2 with s the sum of the four pixels
+    expected = 1 / (1 + np.exp(-4.0))
+    assert back.classifier.probabilities(dark)[0, 0] == pytest.approx(expected, abs=1e-6)
+    assert back.classifier.probabilities(bright)[0, 1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_documented_reader(tmp_path: Path) -> None:
+    (tmp_path / "reader.py").write_text(_code_blocks("python")[0])
+    save_checkpoint(tmp_path / "a.json", tiny())
+    command = [sys.executable, "-I", str(tmp_path / "reader.py"), str(tmp_path / "a.json")]
+    good = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert good.stdout.splitlines()[0] == "0 conv2d {'weight': [2, 2, 3, 2], 'bias': [2]}"
+    data = bytearray((tmp_path / "a.json").read_bytes())
+    data[data.index(b'"epoch": 3') + 9] = ord("4")
+    (tmp_path / "a.json").write_bytes(data)
+    bad = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert bad.returncode != 0
+    assert "corrupt" in bad.stderr
+    with pytest.raises(CheckpointError, match="corrupt"):
+        load_checkpoint(tmp_path / "a.json")
