@@ -1,0 +1,79 @@
+"""The command ``mnistnet``: its subcommands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from mnistnet import __version__
+from mnistnet.cli.export import export
+from mnistnet.cli.run import run
+from mnistnet.cli.train import train
+from mnistnet.errors import MnistnetError
+
+app = typer.Typer(
+    name="mnistnet",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(train)
+app.command()(run)
+app.command()(export)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mnistnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _mnistnet(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Train a small image classifier on a CPU in seconds, read any picture, ship it as ONNX.
+
+    Start with: mnistnet train, then mnistnet run ckpt picture.png
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal that cannot show a character shows a substitute; it is no reason to fail
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+    except MnistnetError as error:
+        _leave(str(error), error.exit_code)
+    except MemoryError:
+        _leave("out of memory; lower --batch-size, or use --limit", 1)
+    except BrokenPipeError:
+        # who reads our output (such as head) has seen enough: end quietly, also when Python flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        # a wrong flag, as Typer's parser found it
+        _leave(f"{error.format_message()} (see --help)", getattr(error, "exit_code", 2))
+    sys.exit(code)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    line = " ".join(message.split())
+    sys.stderr.write(f"mnistnet: {line}\n")
+    sys.exit(code)

@@ -1,0 +1,212 @@
+"""A run on disk: its folder, its checkpoints, its loss CSV, and the lock that keeps a second trainer out."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from mnistnet.errors import OutputError, UsageError
+from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
+from mnistnet.formats.files import remove_leftovers, write_atomically
+from mnistnet.training.trainer import EpochResult
+
+LATEST = "latest.json"
+LOSS_CSV = "loss.csv"
+LOCK = ".lock"
+COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "accuracy_of",
+    "training_accuracy",
+    "validation_loss",
+    "learning_rate",
+    "seconds",
+)
+
+
+class RunFolder:
+    """One run's folder; a context manager that holds the folder's lock.
+
+    Args:
+        folder: where the run is kept; made if missing.
+        csv_path: the loss CSV; ``loss.csv`` in the folder if None.
+        overwrite: whether an older run in the folder may be replaced.
+
+    Raises:
+        OutputError: the folder cannot be written to, is not a folder, or another process trains in it.
+        UsageError: it holds a run and ``overwrite`` is false.
+    """
+
+    def __init__(self, folder: Path, csv_path: Path | None = None, *, overwrite: bool = False) -> None:
+        self.folder = folder.absolute()
+        self.csv_path = (csv_path or self.folder / LOSS_CSV).absolute()
+        self._overwrite = overwrite
+        self._stack = contextlib.ExitStack()
+        self._csv: io.FileIO | None = None
+        self._made: list[Path] = []
+
+    def __enter__(self) -> RunFolder:
+        with contextlib.ExitStack() as stack:
+            self._make_folder(self.folder)
+            stack.callback(self._remove_empty)
+            stack.enter_context(_lock(self.folder))
+            older = self._older_run()
+            if older and not self._overwrite:
+                raise UsageError(
+                    f"{self.folder}: already holds a run ({older[0].name}); use --overwrite or another folder"
+                )
+            if self.csv_path.is_dir():
+                raise OutputError(f"{self.csv_path}: the loss CSV's path is a directory")
+            if not self.csv_path.parent.is_dir():
+                raise OutputError(f"{self.csv_path}: its folder does not exist")
+            if self.csv_path.exists() and not self._overwrite:
+                raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
+            remove_leftovers(self.folder)
+            try:
+                for path in older:
+                    path.unlink()
+                # the CSV is opened before the first step, so that a bad path is found before any work
+                # unbuffered: what a full disk did not take is not tried again when the file is closed
+                self._csv = stack.enter_context(self.csv_path.open("wb", buffering=0))
+                self._write_row(COLUMNS)
+            except OSError as error:
+                raise OutputError(f"{self.csv_path}: cannot write there: {error.strerror}") from error
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def save(self, checkpoint: Checkpoint, epoch: int | None) -> Path:
+        """Write ``checkpoint_<epoch>.json`` (if an epoch is given) and ``latest.json``, whole or not at all.
+
+        Returns:
+            The path of the file to name to a person.
+        """
+        data = encode_checkpoint(checkpoint)
+        path = latest = self.folder / LATEST
+        if epoch is not None:
+            path = self.folder / f"checkpoint_{epoch}.json"
+            write_atomically(path, data)
+        write_atomically(latest, data)
+        return path
+
+    def log(self, result: EpochResult) -> None:
+        """One line of the loss CSV, on disk when this returns."""
+        on_validation = result.validation_accuracy is not None
+        accuracy = result.validation_accuracy if on_validation else result.training_accuracy
+        self._write_row(
+            (
+                result.epoch,
+                repr(result.loss),
+                repr(accuracy),
+                "validation" if on_validation else "training",
+                repr(result.training_accuracy),
+                "" if result.validation_loss is None else repr(result.validation_loss),
+                repr(result.learning_rate),
+                f"{result.seconds:.3f}",
+            )
+        )
+
+    def _write_row(self, row: tuple[object, ...]) -> None:
+        assert self._csv is not None
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(row)
+        try:
+            self._csv.write(line.getvalue().encode())
+        except OSError as error:
+            raise OutputError(
+                f"{self.csv_path}: cannot write the loss CSV: {error.strerror}; checkpoints are kept"
+            ) from error
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder and its parents, remembering which, for an error before the first step."""
+        missing = []
+        for path in (folder, *folder.parents):
+            if path.exists():
+                break
+            missing.append(path)
+        try:
+            for path in reversed(missing):
+                path.mkdir(exist_ok=True)
+                self._made.insert(0, path)
+        except OSError as error:
+            self._remove_empty()
+            raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+        if not folder.is_dir():
+            raise OutputError(f"{folder}: not a directory; --checkpoint-folder needs one")
+
+    def _remove_empty(self) -> None:
+        for path in self._made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+    def _older_run(self) -> list[Path]:
+        files = [*sorted(self.folder.glob("checkpoint_*.json")), self.folder / LATEST, self.folder / LOSS_CSV]
+        return [path for path in files if path.is_file()]
+
+
+def new_folder(base: Path, model: str) -> Path:
+    """A path for a new run below ``base``, named by model and local time, that does not exist yet."""
+    stem = f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    path = base / stem
+    number = 2
+    while path.exists():
+        path = base / f"{stem}-{number}"
+        number += 1
+    return path
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock file; the operating system gives it up for us however the process ends."""
+    path = folder / LOCK
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                file = path.open("a+", encoding="ascii")
+            except OSError as error:
+                raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
+            stack.enter_context(file)
+            try:
+                _take(file)
+                # its last owner may have removed it between our opening and our locking: then start again
+                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    break
+            except OSError as error:
+                file.seek(0)
+                owner = file.read().strip() or "unknown"
+                raise OutputError(f"{folder}: locked by process {owner}, which trains in it") from error
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            if sys.platform == "win32":
+                file.close()  # an open file cannot be removed there
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: TextIO) -> None:
+        file.seek(1 << 20)  # Windows locks bytes against readers too: one that holds no text
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(file: TextIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

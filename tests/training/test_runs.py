@@ -1,0 +1,152 @@
+"""A run's folder: what is in it, what is refused, what survives."""
+
+import csv
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnistnet.errors import OutputError, UsageError
+from mnistnet.formats.checkpoint import Checkpoint, load_checkpoint
+from mnistnet.models import Classifier, build
+from mnistnet.training import runs
+from mnistnet.training.runs import COLUMNS, RunFolder, new_folder
+from mnistnet.training.trainer import EpochResult
+
+RESULT = EpochResult(3, 0.25, 0.9, None, None, 0.01, 1.5)
+VALIDATED = EpochResult(4, 0.125, 0.95, 0.5, 0.8, 0.005, 1.25)
+
+
+def a_checkpoint(seed: int = 0) -> Checkpoint:
+    names = tuple(str(digit) for digit in range(10))
+    return Checkpoint(Classifier(build("mlp").initialize(seed), names, name="mlp"), {"epoch": seed})
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_run_from_start_to_end(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "run"
+    with RunFolder(folder) as run:
+        assert names_in(folder) == [".lock", "loss.csv"]
+        assert (folder / ".lock").read_text() == str(os.getpid())
+        run.log(RESULT)
+        assert run.save(a_checkpoint(1), 3) == folder / "checkpoint_3.json"
+        run.log(VALIDATED)
+        assert run.save(a_checkpoint(2), None) == folder / "latest.json"
+    assert names_in(folder) == ["checkpoint_3.json", "latest.json", "loss.csv"]
+    assert load_checkpoint(folder / "checkpoint_3.json").training == {"epoch": 1}
+    assert load_checkpoint(folder / "latest.json").training == {"epoch": 2}
+    assert (folder / "loss.csv").read_bytes() == (
+        b"epoch,loss,accuracy,accuracy_of,training_accuracy,validation_loss,learning_rate,seconds\n"
+        b"3,0.25,0.9,training,0.9,,0.01,1.500\n"
+        b"4,0.125,0.8,validation,0.95,0.5,0.005,1.250\n"
+    )
+
+
+def test_the_csv_is_on_disk_line_by_line_and_has_always_the_same_columns(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", tmp_path / "l.csv") as run:
+        for count, result in enumerate((RESULT, VALIDATED), start=1):
+            run.log(result)
+            with (tmp_path / "l.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.reader(file))
+            assert len(rows) == count + 1
+            assert {len(row) for row in rows} == {len(COLUMNS)}
+
+
+def test_a_run_is_not_overwritten_unless_told(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        run.save(a_checkpoint(), 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with (
+        pytest.raises(UsageError, match=r"already holds a run \(checkpoint_1\.json\); use --overwrite"),
+        RunFolder(tmp_path),
+    ):
+        pass
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with RunFolder(tmp_path, overwrite=True):
+        pass
+    assert names_in(tmp_path) == ["loss.csv", "notes.txt"]
+
+
+def test_a_refused_run_leaves_no_folder_behind(tmp_path: Path) -> None:
+    csv_path = tmp_path / "l.csv"
+    csv_path.write_text("old")
+    with (
+        pytest.raises(UsageError, match=r"l\.csv: already exists"),
+        RunFolder(tmp_path / "a" / "b", csv_path),
+    ):
+        pass
+    assert names_in(tmp_path) == ["l.csv"]
+    assert csv_path.read_text() == "old"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    leftover = tmp_path / ".latest.json.999999999-0.mnistnet-tmp"
+    leftover.write_text("half")
+    with RunFolder(tmp_path):
+        pass
+    assert not leftover.exists()
+
+
+def test_a_folder_is_locked_while_it_is_used(tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path),
+        pytest.raises(OutputError, match=rf"locked by process {os.getpid()}, which trains in it"),
+        RunFolder(tmp_path, overwrite=True),
+    ):
+        pass
+    with RunFolder(tmp_path, overwrite=True):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user who is denied")
+def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot write there: Permission denied"), RunFolder(tmp_path):
+        pass
+
+
+def test_a_full_disk_at_the_csv_keeps_the_checkpoints(tmp_path: Path) -> None:
+    class Full:
+        def write(self, _: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with RunFolder(tmp_path) as run:
+        path = run.save(a_checkpoint(), 1)
+        run.log(RESULT)
+        run._csv = Full()  # type: ignore[assignment]
+        with pytest.raises(OutputError, match=r"loss\.csv: cannot write the loss CSV: No space left"):
+            run.log(VALIDATED)
+    assert load_checkpoint(path).training == {"epoch": 0}
+    assert len((tmp_path / "loss.csv").read_text().splitlines()) == 2
+
+
+def test_new_folders_never_collide(tmp_path: Path) -> None:
+    seen = set()
+    for _ in range(3):
+        folder = new_folder(tmp_path, "mlp")
+        assert folder.name.startswith("mlp-")
+        folder.mkdir()
+        seen.add(folder)
+    assert len(seen) == 3
+
+
+def test_a_lock_file_that_was_swapped_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last owner removed it between our opening and our locking."""
+    take, calls = runs._take, []
+
+    def swap_once(file):
+        if not calls:
+            (tmp_path / ".lock").unlink()
+        calls.append(1)
+        take(file)
+
+    monkeypatch.setattr(runs, "_take", swap_once)
+    with RunFolder(tmp_path):
+        assert len(calls) == 2
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
