@@ -53,7 +53,7 @@ def train(
     ] = None,
     weight_decay: Annotated[
         float, typer.Option(help="Added to the gradient: weight decay x weight.", rich_help_panel=TRAINING)
-    ] = 0.0,
+    ] = 5e-4,
     lr_schedule: Annotated[
         str, typer.Option(help="constant, or cosine: down to 0 at the end.", rich_help_panel=TRAINING)
     ] = "cosine",

@@ -51,8 +51,10 @@ class SoftmaxCrossEntropy(Loss):
 
     def bind(self, outputs: Buffer, site: Site) -> BoundLoss:
         """In place on the logits [K, n]; only the last call writes to their gradient."""
-        z = outputs.value
-        k, n = z.shape
+        logits = outputs.value
+        k, n = logits.shape
+        # where the layer below needs its output again, the loss works beside it
+        z = logits if site.in_place else site.take((k, n), Moment.FORWARD)
         labels = np.zeros(n, np.intp)
         table = np.eye(k, dtype=z.dtype)
         target = site.take((k, n), Moment.FORWARD)
@@ -64,11 +66,11 @@ class SoftmaxCrossEntropy(Loss):
         loss = np.zeros((), z.dtype)
         scale = np.ones((), z.dtype)
         calls = [
-            call(np.argmax, z, axis=0, out=best),
+            call(np.argmax, logits, axis=0, out=best),
             call(np.equal, best, labels, out=hits),
             call(np.take, table, labels, axis=1, out=target, mode="clip"),
-            call(np.maximum.reduce, z, axis=0, out=row, keepdims=True),
-            call(np.subtract, z, row, out=z),
+            call(np.maximum.reduce, logits, axis=0, out=row, keepdims=True),
+            call(np.subtract, logits, row, out=z),
             call(np.multiply, z, target, out=product),
             call(np.add.reduce, product, axis=0, out=losses),
             call(np.exp, z, out=z),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -43,6 +43,8 @@ class Network:
             raise ShapeError("empty network: expected at least one layer")
         self.layers = tuple(replace(layer) for layer in layers)
         self.input_shape: Shape = tuple(input_shape)
+        if len(self.input_shape) not in (1, 3) or min(self.input_shape) < 1:
+            raise ShapeError(f"input shape: expected (C, H, W) or (F,), found {self.input_shape}")
         self.shapes: list[Shape] = [self.input_shape]
         self._slots: list[tuple[int, str, Shape, slice]] = []
         size = 0
@@ -71,7 +73,13 @@ class Network:
         return self.vector.dtype
 
     def place(self, vector: FloatArray) -> None:
-        """Let the parameters live in ``vector`` (P,), with the values that are there: no copy."""
+        """Let the parameters live in ``vector`` (P,), with the values that are there: no copy.
+
+        Raises:
+            ShapeError: the vector has another size.
+        """
+        if vector.shape != (self.size,):
+            raise ShapeError(f"vector: expected ({self.size},), found {vector.shape}")
         self.vector = vector
         for layer, views in zip(self.layers, self.views(vector), strict=True):
             layer.params = views
@@ -184,19 +192,3 @@ class Network:
             plan.run()
             out[start : start + size] = plan.outputs
         idle.append(plan)
-
-
-def check_parameters(network: Network, values: Mapping[str, AnyArray]) -> None:
-    """Copy ``values`` into the network's parameters.
-
-    Raises:
-        ShapeError: a name is missing or unknown, or ``layer i (kind): weight should be (...), found (...)``.
-    """
-    for name, view in network.parameters().items():
-        index, parameter = name.split(".")
-        where = f"layer {index} ({network.layers[int(index)].kind})"
-        if name not in values:
-            raise ShapeError(f"{where}: {parameter} is missing")
-        if values[name].shape != view.shape:
-            raise ShapeError(f"{where}: {parameter} should be {view.shape}, found {values[name].shape}")
-        view[...] = values[name]

@@ -50,7 +50,8 @@ class Plan:
         loss: what to train for; without it the plan only predicts.
         gradients: for each layer, where its parameters' gradients go; needed with ``loss``.
         workspace: an already settled workspace of a plan of the same blueprint, size and loss. The two
-            plans then share all buffers: they may run in turn, not at once.
+            plans then share all buffers: they may run in turn, not at once. Binding clears what the other
+            plans had packed, so `prepare` comes next.
     """
 
     def __init__(
@@ -97,13 +98,16 @@ class Plan:
             run()
 
     def run(self) -> None:
-        """One forward pass and, with a loss, the loss and the whole backward pass."""
+        """One forward pass and, with a loss, the loss and the whole backward pass.
+
+        It uses up what `load` brought: buffers are shared, the input's too.
+        """
         for run in self._calls:
             run()
 
     @property
     def outputs(self) -> FloatArray:
-        """(n, K) or (n, C, H, W), a view valid until the next run; logits if a loss fuses the last layer."""
+        """(n, K) or (n, C, H, W) of a plan without a loss: a view, valid until the next load."""
         return from_engine(self._y.value)
 
     @property
@@ -177,7 +181,7 @@ class Plan:
         if self._loss_rule is not None:
             workspace.touch(x.grad, count + 1)
             moments = dict.fromkeys(Moment, count + 1)
-            site = Site(workspace, moments, True, False, True, False, {}, dtype)
+            site = Site(workspace, moments, True, False, overwritable, False, {}, dtype)
             self._loss = self._loss_rule.bind(x, site)
             forward += self._loss.calls
         self._calls = [*forward, *backward]
@@ -226,6 +230,6 @@ class Plan:
             touch(x.value, moments[Moment.INPUT])
         if operation.backward_reads_output:
             touch(y.value, moments[Moment.INPUT])
-        for grad in (x.grad, y.grad):
-            touch(grad, moments[Moment.WEIGHTS])
-            touch(grad, moments[Moment.INPUT])
+        touch(y.grad, moments[Moment.WEIGHTS])
+        touch(y.grad, moments[Moment.INPUT])
+        touch(x.grad, moments[Moment.INPUT])

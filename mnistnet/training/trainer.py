@@ -31,7 +31,7 @@ class TrainingConfig:
     learning_rate: float = 0.05
     batch_size: int = 64
     nb_epochs: int = 5
-    optimizer: Optimizer = field(default_factory=lambda: SGD(momentum=0.9))
+    optimizer: Optimizer = field(default_factory=lambda: SGD(momentum=0.9, weight_decay=5e-4))
     lr_schedule: str = "cosine"
     seed: int = 0
     loss: str = "cross_entropy"

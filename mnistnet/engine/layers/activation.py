@@ -30,6 +30,8 @@ class ReLU(SimpleLayer, kind="relu"):
         block = largest_divisor(x.value.size, 1024)
         zeros = np.zeros(block, x.value.dtype)
         forward = [call(np.maximum, x.value.reshape(-1, block), zeros, out=y.value.reshape(-1, block))]
+        if not x.value.flags.c_contiguous:  # a network's input rows, seen through strides: reshape would copy
+            forward = [call(np.maximum, x.value, x.value.dtype.type(0), out=y.value)]
         if y.grad is None:
             return Bound(y, forward)
         positive = site.take(x.value.shape, Moment.INPUT, dtype=np.bool_)

@@ -1,0 +1,117 @@
+"""The mathematics once more, in the most obvious way: NCHW, float64, a loop over windows.
+
+What the engine computes is compared with this; this is compared with numbers worked out by hand
+(test_naive.py). Axis letters as in the engine: N batch, C channels in, K channels out, H W input,
+R S kernel, P Q output.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Pair = tuple[int, int]
+
+
+def pad(x: Array, padding: Pair, value: float) -> Array:
+    """A float64 copy of (N, C, H, W) with ``value`` around every image."""
+    n, c, h, w = x.shape
+    padded = np.full((n, c, h + 2 * padding[0], w + 2 * padding[1]), value, np.float64)
+    padded[:, :, padding[0] : padding[0] + h, padding[1] : padding[1] + w] = x
+    return padded
+
+
+def crop(x: Array, padding: Pair) -> Array:
+    """The opposite of `pad`."""
+    return x[:, :, padding[0] : x.shape[2] - padding[0], padding[1] : x.shape[3] - padding[1]]
+
+
+def places(shape: tuple[int, ...], kernel: Pair, stride: Pair) -> Iterator[tuple[int, int, slice, slice]]:
+    """For each window that fits into (.., H, W): p, q, and the rows and columns that it covers."""
+    h, w = shape[-2:]
+    for p, y in enumerate(range(0, h - kernel[0] + 1, stride[0])):
+        for q, x in enumerate(range(0, w - kernel[1] + 1, stride[1])):
+            yield p, q, slice(y, y + kernel[0]), slice(x, x + kernel[1])
+
+
+def conv2d(x: Array, weight: Array, bias: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)) -> Array:
+    """x (N, C, H, W), weight (K, C, R, S), bias (K,) to (N, K, P, Q)."""
+    padded = pad(x, padding, 0.0)
+    found = list(places(padded.shape, weight.shape[2:], stride))
+    y = np.empty((len(x), len(weight), found[-1][0] + 1, found[-1][1] + 1))
+    matrix = weight.astype(np.float64).reshape(len(weight), -1)
+    for p, q, rows, columns in found:
+        y[:, :, p, q] = padded[:, :, rows, columns].reshape(len(x), -1) @ matrix.T + bias
+    return y
+
+
+def conv2d_backward(
+    x: Array, weight: Array, dy: Array, stride: Pair = (1, 1), padding: Pair = (0, 0)
+) -> tuple[Array, Array, Array]:
+    """dx (N, C, H, W), dweight (K, C, R, S), dbias (K,) from dy (N, K, P, Q)."""
+    padded = pad(x, padding, 0.0)
+    d_padded = np.zeros_like(padded)
+    d_weight = np.zeros(weight.shape)
+    matrix = weight.astype(np.float64).reshape(len(weight), -1)
+    for p, q, rows, columns in places(padded.shape, weight.shape[2:], stride):
+        window = padded[:, :, rows, columns]
+        d_weight += (dy[:, :, p, q].T @ window.reshape(len(x), -1)).reshape(weight.shape)
+        d_padded[:, :, rows, columns] += (dy[:, :, p, q] @ matrix).reshape(window.shape)
+    return crop(d_padded, padding), d_weight, dy.sum(axis=(0, 2, 3))
+
+
+def max_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Array:
+    """x (N, C, H, W) to (N, C, P, Q)."""
+    padded = pad(x, padding, -np.inf)
+    found = list(places(padded.shape, kernel, stride))
+    y = np.empty((*x.shape[:2], found[-1][0] + 1, found[-1][1] + 1))
+    for p, q, rows, columns in found:
+        y[:, :, p, q] = padded[:, :, rows, columns].max(axis=(2, 3))
+    return y
+
+
+def max_pool2d_backward(x: Array, dy: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Array:
+    """dx (N, C, H, W): each window's gradient goes to its leftmost, then topmost, maximum."""
+    padded = pad(x, padding, -np.inf)
+    d_padded = np.zeros_like(padded)
+    n, c = x.shape[:2]
+    image, channel = np.ogrid[:n, :c]
+    for p, q, rows, columns in places(padded.shape, kernel, stride):
+        by_column = padded[:, :, rows, columns].swapaxes(2, 3).reshape(n, c, -1)
+        s, r = np.divmod(by_column.argmax(axis=2), kernel[0])
+        # each (image, channel) occurs once, so plain addition by index is safe
+        d_padded[image, channel, rows.start + r, columns.start + s] += dy[:, :, p, q]
+    return crop(d_padded, padding)
+
+
+def dense(x: Array, weight: Array, bias: Array) -> Array:
+    """x (N, F in), weight (F out, F in), bias (F out,) to (N, F out)."""
+    return x @ weight.astype(np.float64).T + bias
+
+
+def dense_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Array]:
+    """dx (N, F in), dweight (F out, F in), dbias (F out,)."""
+    return dy @ weight.astype(np.float64), dy.T @ x, dy.sum(axis=0)
+
+
+def softmax(x: Array) -> Array:
+    """(N, K) to (N, K)."""
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_backward(y: Array, dy: Array) -> Array:
+    """dx from the output y, by the whole Jacobian diag(y) - y y^T of each sample."""
+    return np.stack([(np.diag(row) - np.outer(row, row)) @ d_row for row, d_row in zip(y, dy, strict=True)])
+
+
+def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
+    """Mean of -log softmax(logits)[label], and its gradient (N, K)."""
+    probabilities = softmax(logits)
+    loss = 0.0
+    gradient = probabilities.copy()
+    for i, label in enumerate(labels):
+        loss -= float(np.log(probabilities[i, label]))
+        gradient[i, label] -= 1.0
+    return loss / len(labels), gradient / len(labels)

@@ -1,0 +1,97 @@
+"""The naive loops against numbers worked out by hand: what all other tests of the engine lean on."""
+
+import engine_naive as naive
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+
+IMAGE = np.array([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]]])
+KERNEL = np.array([[[[1.0, 2.0], [0.0, -1.0]]]])
+
+
+def test_conv2d_by_hand():
+    # y[p, q] is x[p, q] plus twice its right neighbour minus the one diagonally below, plus the bias 10,
+    # so 1 + 4 - 5, 2 + 6 - 6, 4 + 10 - 8, 5 + 12 - 9, and 10 each
+    assert_array_equal(naive.conv2d(IMAGE, KERNEL, np.array([10.0])), [[[[10, 12], [16, 18]]]])
+
+
+def test_conv2d_with_stride_and_padding_by_hand():
+    # windows start at (-1, -1), (-1, 1), (1, -1), (1, 1): -1; -3; 2 x 4 - 7; 5 + 12 - 9
+    y = naive.conv2d(IMAGE, KERNEL, np.array([0.0]), stride=(2, 2), padding=(1, 1))
+    assert_array_equal(y, [[[[-1, -3], [1, 8]]]])
+
+
+def test_conv2d_adds_channels_by_hand():
+    x = np.array([2.0, 3.0]).reshape(1, 2, 1, 1)
+    weight = np.array([[1.0, 10.0], [100.0, 1000.0]]).reshape(2, 2, 1, 1)
+    # 2 + 30 and 200 + 3000
+    assert_array_equal(naive.conv2d(x, weight, np.array([0.0, 1.0])).ravel(), [32, 3201])
+
+
+def test_conv2d_backward_by_hand():
+    dy = np.array([[[[1.0, 0.0], [0.0, 2.0]]]])
+    dx, d_weight, d_bias = naive.conv2d_backward(IMAGE, KERNEL, dy)
+    # the window (1 2, 4 5) once and (5 6, 8 9) twice
+    assert_array_equal(d_weight, [[[[11, 14], [20, 23]]]])
+    assert_array_equal(d_bias, [3])
+    # the kernel laid down once at (0, 0) and twice at (1, 1)
+    assert_array_equal(dx, [[[[1, 2, 0], [0, 1, 4], [0, 0, -2]]]])
+
+
+def test_conv2d_backward_with_padding_leaves_out_the_border():
+    # only the last element of the first window, and only the kernel's -1, meets a pixel
+    dy = np.array([[[[5.0, 0.0], [0.0, 0.0]]]])
+    dx, d_weight, _ = naive.conv2d_backward(IMAGE, KERNEL, dy, stride=(2, 2), padding=(1, 1))
+    assert_array_equal(dx, [[[[-5, 0, 0], [0, 0, 0], [0, 0, 0]]]])
+    assert_array_equal(d_weight, [[[[0, 0], [0, 5]]]])
+
+
+TIES = np.array([[[[1.0, 3.0, 3.0], [2.0, 3.0, 0.0], [5.0, 4.0, 5.0]]]])
+
+
+def test_max_pool2d_by_hand():
+    assert_array_equal(naive.max_pool2d(TIES, (2, 2), (1, 1)), [[[[3, 3], [5, 5]]]])
+
+
+def test_max_pool2d_padding_is_minus_infinity():
+    x = -IMAGE[:, :, :2, :2]
+    # kernel 2, stride 2, padding 1: each window sees one pixel, and never a zero
+    assert_array_equal(naive.max_pool2d(x, (2, 2), (2, 2), (1, 1)), x)
+
+
+def test_max_pool2d_backward_takes_one_maximum_by_hand():
+    dy = np.array([[[[1.0, 2.0], [4.0, 8.0]]]])
+    # windows (1 3, 2 3) and (3 3, 3 0) both choose the 3 in the middle of the first row: 1 + 2
+    dx = naive.max_pool2d_backward(TIES, dy, (2, 2), (1, 1))
+    assert_array_equal(dx, [[[[0, 3, 0], [0, 0, 0], [4, 0, 8]]]])
+
+
+def test_max_pool2d_backward_of_ties_goes_left_then_up_by_hand():
+    x = np.array([[[[1.0, 2.0, 7.0], [7.0, 7.0, 3.0], [7.0, 0.0, 0.0]]]])
+    dx = naive.max_pool2d_backward(x, np.array([[[[5.0]]]]), (3, 3), (3, 3))
+    assert_array_equal(dx, [[[[0, 0, 0], [5, 0, 0], [0, 0, 0]]]])
+
+
+def test_dense_by_hand():
+    weight = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    x = np.array([[1.0, -1.0]])
+    assert_array_equal(naive.dense(x, weight, np.array([1.0, 0.0, -1.0])), [[0, -1, -2]])
+    dx, d_weight, d_bias = naive.dense_backward(x, weight, np.array([[1.0, 0.0, 2.0]]))
+    assert_array_equal(dx, [[11, 14]])
+    assert_array_equal(d_weight, [[1, -1], [0, 0], [2, -2]])
+    assert_array_equal(d_bias, [1, 0, 2])
+
+
+def test_softmax_by_hand():
+    # exp(ln 3) is 3 times exp(0)
+    y = naive.softmax(np.array([[0.0, np.log(3.0)]]))
+    assert_allclose(y, [[1 / 4, 3 / 4]], rtol=1e-15)
+    # y (dy - y . dy) with y . dy = 1/4
+    assert_allclose(naive.softmax_backward(y, np.array([[1.0, 0.0]])), [[3 / 16, -3 / 16]], rtol=1e-15)
+
+
+def test_cross_entropy_by_hand():
+    logits = np.array([[0.0, np.log(3.0)], [0.0, 0.0]])
+    loss, gradient = naive.cross_entropy(logits, np.array([0, 1]))
+    # -log(1/4) and -log(1/2), over two samples
+    assert_allclose(loss, (np.log(4.0) + np.log(2.0)) / 2, rtol=1e-15)
+    assert_allclose(gradient, [[-3 / 8, 3 / 8], [1 / 4, -1 / 4]], rtol=1e-15)
