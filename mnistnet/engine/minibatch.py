@@ -50,10 +50,7 @@ def choose_workers(network: Network, batch_size: int, requested: int | None = No
     shards = -(-batch_size // shard)
     if requested is not None:
         return max(1, min(requested, shards))
-    work = shard * sum(
-        layer.multiply_adds(shape) for layer, shape in zip(network.layers, network.shapes, strict=False)
-    )
-    return min(usable_cores(), shards) if work >= WORTH_A_WORKER else 1
+    return min(usable_cores(), shards) if shard * network.multiply_adds >= WORTH_A_WORKER else 1
 
 
 class Minibatches:

@@ -20,6 +20,8 @@ from mnistnet.errors import ShapeError
 
 SHARD_SIZE = 32
 MOST_SHARDS = 64
+LEAST_WORK = 5_000_000
+"""Multiply-adds of a shard below which its calls cost more than its arithmetic: then larger ones are better."""
 SMALL_SHARD_BYTES = 64 * 1024
 """Networks with a larger activation than this an image work on shards of half the size, to stay in L2."""
 
@@ -104,6 +106,11 @@ class Network:
             layer.initialize(shape, rng)
         return self
 
+    @property
+    def multiply_adds(self) -> int:
+        """Multiplications of one image's forward pass, convolutions counted as direct ones."""
+        return sum(layer.multiply_adds(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
+
     def blueprint(self, pixels: PixelScale = UNIT_SCALE) -> Blueprint:
         """What a plan needs to know."""
         return Blueprint(self.layers, self.input_shape, self.dtype, pixels)
@@ -115,7 +122,10 @@ class Network:
         """
         largest = max(prod(shape) for shape in self.shapes) * self.dtype.itemsize
         size = SHARD_SIZE // 2 if largest > SMALL_SHARD_BYTES else SHARD_SIZE
-        while batch_size > size * MOST_SHARDS:
+        # two shards at least, for two workers; not so many that gradients outweigh images
+        while batch_size >= 4 * size and (
+            size * self.multiply_adds < LEAST_WORK or batch_size > size * MOST_SHARDS
+        ):
             size *= 2
         return size
 
@@ -139,7 +149,7 @@ class Network:
         if rows.dtype != np.uint8:
             rows = rows.astype(self.dtype, copy=False)
         out = np.empty((len(rows), *self.output_shape), self.dtype)
-        size = self.shard_size(1)
+        size = 2 * self.shard_size(1)  # nothing is kept for a backward pass, so twice the images fit in L2
         whole = len(rows) - len(rows) % size
         starts = range(0, whole, size)
 

@@ -40,6 +40,9 @@ from mnistnet.errors import WorkerError
 POLLS = 200  # looks at a counter before giving way to others: about 10 microseconds
 YIELDS = 200  # times of giving way before sleeping
 LONGEST_SLEEP = 1e-3  # seconds
+IDLE_AFTER = (
+    1.0  # seconds of waiting after which a late answer matters less than the core: sleeps ten times longer
+)
 CHECK_INTERVAL = 0.05  # seconds between looks at whether the other processes live
 START_TIMEOUT = 60.0  # seconds for an interpreter to start and import NumPy, on a very busy machine
 CACHE_LINE = 8  # words: two counters in one line would be torn between the cores
@@ -213,13 +216,14 @@ class Rendezvous:
                 return
             give_way()
         pause = 5e-5
-        checked = time.monotonic()
+        started = checked = time.monotonic()
         while words[other] < target:
             time.sleep(pause)
-            pause = min(pause * 1.25, LONGEST_SLEEP)
-            if time.monotonic() - checked > CHECK_INTERVAL:
+            now = time.monotonic()
+            pause = min(pause * 1.25, LONGEST_SLEEP if now - started < IDLE_AFTER else 10 * LONGEST_SLEEP)
+            if now - checked > CHECK_INTERVAL:
                 self._check()
-                checked = time.monotonic()
+                checked = now
 
 
 class Workers:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from mnistnet.engine.arrays import FloatArray, Shape
-from mnistnet.engine.blas import largest_divisor
 from mnistnet.engine.layers.base import (
     FIRST_BIAS,
     Bound,
@@ -32,11 +31,8 @@ from mnistnet.engine.layers.base import (
     windows,
 )
 from mnistnet.engine.layers.dense import AddBias
-from mnistnet.engine.layers.lowering import Geometry, column_chunk, cut, lower, product, raise_columns
+from mnistnet.engine.layers.lowering import Geometry, lower, outer_product, product, raise_columns
 from mnistnet.engine.layers.winograd import bind_winograd, suits
-
-GRADIENT_TILE = 1200  # K x block up to which the weight gradient of one output row stays in registers and L1
-WIDE_OUTPUT = 32  # from so many channels on the weight gradient is faster with its factors swapped
 
 
 @dataclass
@@ -121,7 +117,9 @@ class Correlate(Operation):
 
         assert y.grad is not None
         dy = y.grad.reshape(p, k, g.columns)
-        backward = _weight_gradient(dy, patches, site.gradients["weight"], site)
+        total, products = outer_product(patches, dy, site)
+        unpacked = total.reshape(g.r, c, g.s, k).transpose(3, 1, 0, 2)
+        backward: list[Call] = [*products, call(np.copyto, site.gradients["weight"], unpacked)]
         if site.input_gradient:
             assert x.grad is not None
             if layer.stride == (1, 1):
@@ -157,49 +155,6 @@ def _output(g: Geometry, site: Site) -> tuple[Buffer, FloatArray | None]:
     else:
         grad = site.take(shape, Moment.WEIGHTS, Moment.INPUT)
     return Buffer(grad if site.gradient_over_value else site.take(shape, Moment.FORWARD), grad), d_rows
-
-
-def _weight_gradient(dy: FloatArray, patches: FloatArray, out: FloatArray, site: Site) -> list[Call]:
-    """``dW = sum over rows y of dY[y] V[y]^T``, unpacked to (K, C, R, S).
-
-    The plain product of one row is far from the GEMM's best for small K: three forms, each for its sizes.
-    """
-    p, k, columns = dy.shape
-    patch = patches.shape[1]
-    _, c, r, s = out.shape
-    if k >= WIDE_OUTPUT:
-        # many channels: the long patch axis as rows of the product
-        products = site.take((p, patch, k), Moment.WEIGHTS)
-        total = site.take((patch, k), Moment.WEIGHTS)
-        calls: list[Call] = [call(np.matmul, patches, dy.transpose(0, 2, 1), out=products)]
-        unpacked = total.reshape(r, c, s, k).transpose(3, 1, 0, 2)
-    else:
-        block = patch
-        if k * patch > GRADIENT_TILE:
-            block = largest_divisor(patch, GRADIENT_TILE // k)
-        pieces = patch // block
-        chunk = column_chunk(columns, k * block)
-        parts = columns // chunk
-        products = site.take((p, parts, pieces, k, block), Moment.WEIGHTS)
-        total = site.take((pieces, k, block), Moment.WEIGHTS)
-        row, line, item = patches.strides
-        blocks = as_strided(
-            patches,
-            (p, parts, pieces, chunk, block),
-            (row, item * chunk, line * block, item, line),
-        )
-        calls = [call(np.matmul, cut(dy, chunk)[:, :, None], blocks, out=products)]
-        products = products.reshape(p * parts, pieces, k, block)
-        unpacked = None
-        if pieces == 1:
-            unpacked = total.reshape(k, r, c, s).transpose(0, 2, 1, 3)
-    calls.append(call(np.add.reduce, products, axis=0, out=total))
-    if unpacked is None:
-        packed = site.take((k, patch), Moment.WEIGHTS)
-        calls.append(call(np.copyto, packed.reshape(k, -1, total.shape[2]), total.transpose(1, 0, 2)))
-        unpacked = packed.reshape(k, r, c, s).transpose(0, 2, 1, 3)
-    calls.append(call(np.copyto, out, unpacked))
-    return calls
 
 
 def _input_gradient(

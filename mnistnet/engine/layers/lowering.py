@@ -16,10 +16,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from mnistnet.engine.arrays import AnyArray, FloatArray
-from mnistnet.engine.blas import block_of
+from mnistnet.engine.blas import block_of, largest_divisor
 from mnistnet.engine.layers.base import Call, Moment, Site, call
 
 LEAST_COLUMNS = 32  # a GEMM with fewer columns wastes its kernel
+GRADIENT_TILE = 1200  # rows x columns of a product with a long inner side up to which it runs at full speed
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,22 @@ class Geometry:
 def lower(x: FloatArray, g: Geometry, site: Site, padding: int) -> tuple[FloatArray, list[Call]]:
     """L [H + 2 padding, C, S, Q, n] of x [H, C, W, n], and the copies that fill it."""
     height = x.shape[0]
-    shape = (height + 2 * padding, g.c, g.s, g.q, g.n)
-    # borders are written once, here, and stay zero, so padding is nearly free; but then nobody may share
-    bordered = padding or g.padding[1]
-    lowered = site.zeros(shape) if bordered else site.take(shape, Moment.FORWARD, Moment.WEIGHTS)
-    rows = lowered[padding : padding + height]
-    return lowered, [call(np.copyto, rows[:, :, j, out], x[:, :, into]) for j, out, into in g.taps()]
+    lowered = lowered_buffer((height + 2 * padding,), g, site, bordered=padding > 0)
+    return lowered, lower_into(lowered[padding : padding + height], x, g)
+
+
+def lowered_buffer(rows: tuple[int, ...], g: Geometry, site: Site, *, bordered: bool) -> FloatArray:
+    """Memory for [*rows, C, S, Q, n], kept for the gradient of the weights.
+
+    Borders are written once, here, and stay zero, so padding is nearly free; but then nobody may share.
+    """
+    shape = (*rows, g.c, g.s, g.q, g.n)
+    return site.zeros(shape) if bordered or g.padding[1] else site.take(shape, Moment.FORWARD, Moment.WEIGHTS)
+
+
+def lower_into(rows: FloatArray, x: FloatArray, g: Geometry) -> list[Call]:
+    """The copies that lower x [H, C, W, n] into ``rows`` [H, C, S, Q, n]."""
+    return [call(np.copyto, rows[:, :, j, out], x[:, :, into]) for j, out, into in g.taps()]
 
 
 def raise_columns(d_lowered: FloatArray, dx: FloatArray, g: Geometry) -> list[Call]:
@@ -102,6 +113,41 @@ def product(matrix: FloatArray, columns: FloatArray, out: FloatArray) -> list[Ca
     if chunk == columns.shape[-1]:
         return [call(np.matmul, matrix, columns, out=out)]
     return [call(np.matmul, matrix[..., None, :, :], cut(columns, chunk), out=cut(out, chunk))]
+
+
+def outer_product(patches: FloatArray, dy: FloatArray, site: Site) -> tuple[FloatArray, list[Call]]:
+    """``sum over t of patches[t] dy[t]^T``: the gradient of a matrix by which patches were multiplied.
+
+    The result is small and the sum long, which a GEMM likes least: cut into blocks of rows that it can keep
+    in its registers, it runs at full speed (measured: 104 instead of 73 GFLOP/s at 96 x 32 x 384).
+
+    Args:
+        patches: [T, ..., M, N].
+        dy: [T, ..., K, N].
+        site: where the buffers come from.
+
+    Returns:
+        [..., M, K], and the calls that fill it.
+    """
+    *lead, m, n = patches.shape
+    k = dy.shape[-2]
+    block = m if m * k <= GRADIENT_TILE else largest_divisor(m, GRADIENT_TILE // k)
+    chunk = column_chunk(n, k * block)
+    *steps, line, item = patches.strides
+    blocks = as_strided(
+        patches,
+        (*lead, n // chunk, m // block, block, chunk),
+        (*steps, item * chunk, line * block, line, item),
+        writeable=False,
+    )
+    factor = cut(dy, chunk)[..., None, :, :].swapaxes(-1, -2)
+    products = site.take((*lead, n // chunk, m // block, block, k), Moment.WEIGHTS)
+    total = site.take((*lead[1:], m, k), Moment.WEIGHTS)
+    summed = total.reshape(*lead[1:], -1, block, k)
+    return total, [
+        call(np.matmul, blocks, factor, out=products),
+        call(np.add.reduce, products, axis=(0, len(lead)), out=summed),
+    ]
 
 
 def column_chunk(columns: int, others: int) -> int:

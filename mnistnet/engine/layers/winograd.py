@@ -17,6 +17,7 @@ docs/performance.md has the rounding measured against float64, beside the direct
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -25,7 +26,14 @@ from numpy.lib.stride_tricks import as_strided
 
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.layers.base import Bound, Buffer, Call, Moment, Site, call
-from mnistnet.engine.layers.lowering import Geometry, lower, product, raise_columns
+from mnistnet.engine.layers.lowering import (
+    Geometry,
+    lower_into,
+    lowered_buffer,
+    outer_product,
+    product,
+    raise_columns,
+)
 
 TILE = 4  # m: rows of the output in a tile
 KERNEL_ROWS = (3, 4, 5)
@@ -71,112 +79,156 @@ def suits(g: Geometry) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class _Tiling:
+    """A correlation's rows cut into tiles, and its transforms in the network's type."""
+
+    g: Geometry
+    tiles: int
+    output: FloatArray
+    """A^T (m, alpha)."""
+    filters: FloatArray
+    """G (alpha, R)."""
+    data: FloatArray
+    """B^T (alpha, alpha)."""
+
+    @property
+    def alpha(self) -> int:
+        """Input rows, and products, of a tile."""
+        return TILE + self.g.r - 1
+
+    @property
+    def height(self) -> int:
+        """Rows of the input that all tiles together reach over, padding included."""
+        return self.tiles * TILE + self.g.r - 1
+
+    @property
+    def row(self) -> int:
+        """Numbers in a row of the input: C W n."""
+        return self.g.c * self.g.w * self.g.n
+
+    @property
+    def output_row(self) -> int:
+        """Numbers in a row of the output: K Q n."""
+        return self.g.k * self.g.columns
+
+    @property
+    def inside(self) -> slice:
+        """Where the input lies within ``height``."""
+        return slice(self.g.padding[0], self.g.padding[0] + self.g.h)
+
+
 def bind_winograd(x: Buffer, weight: FloatArray, g: Geometry, site: Site) -> Bound:
     """Bind a correlation of x [H, C, W, n] with ``weight`` (K, C, R, S), stride 1 along the height."""
     output, filters, data = (matrix.astype(site.dtype) for matrix in transforms(TILE, g.r))
-    alpha = TILE + g.r - 1
-    tiles = -(-g.p // TILE)
-    rows = tiles * TILE + g.r - 1
-    row = g.c * g.w * g.n
-    outputs = g.k * g.columns
-
-    forward: list[Call] = []
-    source = x.value
-    if rows != g.h:
-        # padding, or a last tile that reaches beyond the input: a copy inside zeros
-        source = site.zeros((rows, g.c, g.w, g.n))
-        forward.append(call(np.copyto, source[g.padding[0] : g.padding[0] + g.h], x.value))
-    windows = as_strided(
-        source, (tiles, alpha, row), (TILE * source.strides[0], source.strides[0], source.itemsize)
-    )
-    tiled = site.take((tiles * alpha, g.c, g.w, g.n), Moment.FORWARD)
-    lowered, fill = lower(tiled, g, site, padding=0)
-    patches = lowered.reshape(tiles, alpha, g.c * g.s, g.columns)
+    t = _Tiling(g, -(-g.p // TILE), output, filters, data)
     unpacked = site.zeros((g.r, g.k, g.c, g.s))
-    packed = site.zeros((alpha, g.k, g.c * g.s))
+    packed = site.zeros((t.alpha, g.k, g.c * g.s))
     prepare = [
         call(np.copyto, unpacked, weight.transpose(2, 0, 1, 3)),
-        call(np.matmul, filters, unpacked.reshape(g.r, -1), out=packed.reshape(alpha, -1)),
+        call(np.matmul, filters, unpacked.reshape(g.r, -1), out=packed.reshape(t.alpha, -1)),
     ]
-    products = site.take((tiles, alpha, g.k, g.columns), Moment.FORWARD)
     # whole tiles, of which the output is the first P rows
-    whole = site.take((tiles * TILE, g.k, g.q, g.n), Moment.FORWARD)
-    y = Buffer(whole[: g.p])
-    forward += [
-        call(np.matmul, data, windows, out=tiled.reshape(tiles, alpha, row)),
-        *fill,
-        *product(packed, patches, products),
-        call(
-            np.matmul,
-            output,
-            products.reshape(tiles, alpha, outputs),
-            out=whole.reshape(tiles, TILE, outputs),
-        ),
-    ]
+    whole = site.take((t.tiles, TILE, t.output_row), Moment.FORWARD)
+    y = Buffer(_rows(whole, g)[: g.p])
+    patches, forward = _forward(x.value, packed, whole, t, site)
     if not site.training:
         return Bound(y, forward, (), prepare)
 
-    backward: list[Call] = []
-    d_whole = whole
-    if not site.gradient_over_value:
-        d_whole = site.take(whole.shape, Moment.WEIGHTS)
-    y.grad = d_whole[: g.p]
-    if g.p < tiles * TILE:
-        backward.append(call(d_whole[g.p :].fill, 0))
-    d_products = site.take(products.shape, Moment.WEIGHTS, Moment.INPUT)
-    backward += [
-        call(
-            np.matmul,
-            np.ascontiguousarray(output.T),
-            d_whole.reshape(tiles, TILE, outputs),
-            out=d_products.reshape(tiles, alpha, outputs),
-        ),
-        *_weight_gradient(d_products, patches, filters, site.gradients["weight"], site),
+    d_whole = whole if site.gradient_over_value else site.take(whole.shape, Moment.WEIGHTS)
+    y.grad = _rows(d_whole, g)[: g.p]
+    d_products = site.take((t.tiles, t.alpha, g.k, g.columns), Moment.WEIGHTS, Moment.INPUT)
+    adjoint = np.ascontiguousarray(output.T)
+    backward: list[Call] = [
+        # what the last tile has below the output came from nowhere
+        *([call(_rows(d_whole, g)[g.p :].fill, 0)] if g.p < t.tiles * TILE else []),
+        call(np.matmul, adjoint, d_whole, out=d_products.reshape(t.tiles, t.alpha, t.output_row)),
+        *_weight_gradient(d_products, patches, t, site),
     ]
-    if not site.input_gradient:
-        return Bound(y, forward, backward, prepare)
-
-    assert x.grad is not None
-    d_lowered = site.take(lowered.shape, Moment.INPUT)
-    d_tiled = site.take(tiled.shape, Moment.INPUT)
-    backward += [
-        *product(packed.transpose(0, 2, 1), d_products, d_lowered.reshape(patches.shape)),
-        *raise_columns(d_lowered, d_tiled, g),
-    ]
-    # adjoint of the overlapping windows: a tile's first m rows are its own, the others its neighbour's too
-    target = x.grad if rows == g.h else site.take((rows, g.c, g.w, g.n), Moment.INPUT)
-    d_windows = d_tiled.reshape(tiles, alpha, row)
-    own = target[: tiles * TILE].reshape(tiles, TILE, row)
-    overlap = site.take((tiles, g.r - 1, row), Moment.INPUT)
-    transposed = np.ascontiguousarray(data.T)
-    backward += [
-        call(np.matmul, transposed[:TILE], d_windows, out=own),
-        call(np.matmul, transposed[TILE:], d_windows, out=overlap),
-        call(np.copyto, target[tiles * TILE :].reshape(g.r - 1, row), overlap[-1]),
-    ]
-    if tiles > 1:
-        shared = own[1:, : g.r - 1]
-        backward.append(call(np.add, shared, overlap[:-1], out=shared))
-    if target is not x.grad:
-        backward.append(call(np.copyto, x.grad, target[g.padding[0] : g.padding[0] + g.h]))
+    if site.input_gradient:
+        assert x.grad is not None
+        backward += _input_gradient(d_products, packed, x.grad, t, site)
     return Bound(y, forward, backward, prepare)
 
 
-def _weight_gradient(
-    d_products: FloatArray, patches: FloatArray, filters: FloatArray, out: FloatArray, site: Site
-) -> list[Call]:
-    """``dU[i] = sum over tiles of dM[t, i] L[t, i]^T`` and ``dW = G^T dU``, unpacked to (K, C, R, S).
+def _rows(whole: FloatArray, g: Geometry) -> FloatArray:
+    """[tiles, m, K Q n] as [tiles m, K, Q, n]."""
+    return whole.reshape(-1, g.k, g.q, g.n)
 
-    The product runs with its factors swapped: the longer side, C S, as rows.
+
+def _forward(
+    x: FloatArray, packed: FloatArray, whole: FloatArray, t: _Tiling, site: Site
+) -> tuple[FloatArray, list[Call]]:
+    """The lowered tiles [tiles, alpha, C S, Q n], and the calls that fill them and ``whole``.
+
+    Tile by tile, so that what one call writes is still in the cache when the next one reads it. Training
+    keeps the lowered rows of all tiles for the gradient of the weights; a prediction keeps one tile's.
     """
-    tiles, alpha, k, _ = d_products.shape
-    k, c, r, s = out.shape
-    by_tile = site.take((tiles, alpha, c * s, k), Moment.WEIGHTS)
-    total = site.take((alpha, c * s, k), Moment.WEIGHTS)
-    gradient = site.take((r, c * s * k), Moment.WEIGHTS)
+    g = t.g
+    calls: list[Call] = []
+    source = x
+    if t.height != g.h:
+        # padding, or a last tile that reaches beyond the input: a copy inside zeros
+        source = site.zeros((t.height, g.c, g.w, g.n))
+        calls.append(call(np.copyto, source[t.inside], x))
+    step, item = source.strides[0], source.itemsize
+    windows = as_strided(source, (t.tiles, t.alpha, t.row), (TILE * step, step, item), writeable=False)
+    tiled = site.take((t.alpha, g.c, g.w, g.n), Moment.FORWARD)
+    kept = t.tiles if site.training else 1
+    lowered = lowered_buffer((kept, t.alpha), g, site, bordered=False)
+    patches = lowered.reshape(kept, t.alpha, g.c * g.s, g.columns)
+    products = site.take((t.alpha, g.k, g.columns), Moment.FORWARD)
+    for tile in range(t.tiles):
+        calls += [
+            call(np.matmul, t.data, windows[tile], out=tiled.reshape(t.alpha, t.row)),
+            *lower_into(lowered[tile % kept], tiled, g),
+            *product(packed, patches[tile % kept], products),
+            call(np.matmul, t.output, products.reshape(t.alpha, t.output_row), out=whole[tile]),
+        ]
+    return patches, calls
+
+
+def _weight_gradient(d_products: FloatArray, patches: FloatArray, t: _Tiling, site: Site) -> list[Call]:
+    """``dU[i] = sum over tiles of dM[t, i] L[t, i]^T``, ``dW = G^T dU``, unpacked to (K, C, R, S)."""
+    g = t.g
+    total, calls = outer_product(patches, d_products, site)
+    gradient = site.take((g.r, g.c * g.s * g.k), Moment.WEIGHTS)
+    unpacked = gradient.reshape(g.r, g.c, g.s, g.k).transpose(3, 1, 0, 2)
     return [
-        call(np.matmul, patches, d_products.transpose(0, 1, 3, 2), out=by_tile),
-        call(np.add.reduce, by_tile, axis=0, out=total),
-        call(np.matmul, np.ascontiguousarray(filters.T), total.reshape(alpha, -1), out=gradient),
-        call(np.copyto, out, gradient.reshape(r, c, s, k).transpose(3, 1, 0, 2)),
+        *calls,
+        call(np.matmul, np.ascontiguousarray(t.filters.T), total.reshape(t.alpha, -1), out=gradient),
+        call(np.copyto, site.gradients["weight"], unpacked),
     ]
+
+
+def _input_gradient(
+    d_products: FloatArray, packed: FloatArray, dx: FloatArray, t: _Tiling, site: Site
+) -> list[Call]:
+    """``dL[t, i] = U[i]^T dM[t, i]``, raised to dZ; ``dX = B dZ``, added up where tiles overlap."""
+    g = t.g
+    # one tile's buffer for all: what the product writes is still in the cache when it is added
+    d_lowered = site.take((t.alpha, g.c, g.s, g.q, g.n), Moment.INPUT)
+    d_tiled = site.take((t.tiles, t.alpha, g.c, g.w, g.n), Moment.INPUT)
+    transposed = packed.transpose(0, 2, 1)
+    calls: list[Call] = []
+    for tile in range(t.tiles):
+        calls += product(transposed, d_products[tile], d_lowered.reshape(t.alpha, g.c * g.s, g.columns))
+        calls += raise_columns(d_lowered, d_tiled[tile], g)
+
+    # a tile's first m rows are its own, the R - 1 below them its neighbour's too
+    target = dx if t.height == g.h else site.take((t.height, g.c, g.w, g.n), Moment.INPUT)
+    own = target[: t.tiles * TILE].reshape(t.tiles, TILE, t.row)
+    overlap = site.take((t.tiles, g.r - 1, t.row), Moment.INPUT)
+    d_windows = d_tiled.reshape(t.tiles, t.alpha, t.row)
+    adjoint = np.ascontiguousarray(t.data.T)
+    calls += [
+        call(np.matmul, adjoint[:TILE], d_windows, out=own),
+        call(np.matmul, adjoint[TILE:], d_windows, out=overlap),
+        call(np.copyto, target[t.tiles * TILE :].reshape(g.r - 1, t.row), overlap[-1]),
+    ]
+    if t.tiles > 1:
+        shared = own[1:, : g.r - 1]
+        calls.append(call(np.add, shared, overlap[:-1], out=shared))
+    if target is not dx:
+        calls.append(call(np.copyto, dx, target[t.inside]))
+    return calls
