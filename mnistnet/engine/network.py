@@ -21,7 +21,7 @@ from mnistnet.errors import ShapeError
 SHARD_SIZE = 32
 MOST_SHARDS = 64
 LEAST_WORK = 5_000_000
-"""Multiply-adds of a shard below which its calls cost more than its arithmetic: then larger ones are better."""
+"""Multiply-adds of a shard below which its calls cost more than its arithmetic: larger ones are better."""
 SMALL_SHARD_BYTES = 64 * 1024
 """Networks with a larger activation than this an image work on shards of half the size, to stay in L2."""
 
