@@ -9,10 +9,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from mnistnet import __version__
+from mnistnet.cli.console import warn
 from mnistnet.cli.export import export
 from mnistnet.cli.run import run
 from mnistnet.cli.train import train
 from mnistnet.errors import MnistnetError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="mnistnet",
@@ -48,23 +51,34 @@ def _mnistnet(
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     for stream in (sys.stdout, sys.stderr):
         # a terminal that cannot show a character shows a substitute; it is no reason to fail
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            _leave("interrupted", code)
         sys.stdout.flush()
+    except SystemExit as stop:
+        # a training that was stopped has said so; 1 is Typer's for a reader that stopped early
+        code = 0 if stop.code == 1 else stop.code
+        if stop.code == 1:
+            _ignore_stdout()
     except MnistnetError as error:
         _leave(str(error), error.exit_code)
     except MemoryError:
         _leave("out of memory; lower --batch-size, or use --limit", 1)
     except BrokenPipeError:
-        # who reads our output (such as head) has seen enough: end quietly, also when Python flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _ignore_stdout()
         code = 0
     except KeyboardInterrupt:
         _leave("interrupted", 130)
+    except OSError as error:
+        _leave(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
@@ -74,6 +88,10 @@ def main() -> NoReturn:
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    line = " ".join(message.split())
-    sys.stderr.write(f"mnistnet: {line}\n")
+    warn(message)
     sys.exit(code)
+
+
+def _ignore_stdout() -> None:
+    """Who reads our output (such as head) has seen enough: end quietly, also when Python flushes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

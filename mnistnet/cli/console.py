@@ -10,13 +10,13 @@ import typer
 
 from mnistnet.errors import UsageError
 
-SizeLimit = Annotated[int, typer.Option(help="Largest checkpoint to read, in MiB.", min=1)]
+SizeLimit = Annotated[int, typer.Option(help="Largest checkpoint to read, in MiB.", min=1, max=1 << 20)]
 DEFAULT_SIZE_LIMIT = 256
 
 
 def warn(message: str) -> None:
     """One line on stderr."""
-    sys.stderr.write(f"mnistnet: {message}\n")
+    sys.stderr.write(f"mnistnet: {' '.join(message.split())}\n")
 
 
 def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:

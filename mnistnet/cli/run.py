@@ -67,8 +67,7 @@ def run(
 def _show(classifier: Classifier, picture: Picture, name: str, *, as_json: bool, many: bool) -> None:
     import numpy as np
 
-    with np.errstate(all="ignore"):  # weights beyond float32 are told below, by name
-        probabilities = classifier.probabilities(picture.pixels[None])[0]
+    probabilities = classifier.probabilities(picture.pixels[None])[0]
     if not np.isfinite(probabilities).all():
         raise CheckpointError(f"{name}: non-finite prediction: the checkpoint's weights are not usable")
     best = int(probabilities.argmax())

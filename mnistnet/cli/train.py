@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistnet.cli.console import choose, percent, warn
-from mnistnet.errors import DataError, UsageError
+from mnistnet.errors import CheckpointError, DataError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
@@ -133,7 +133,7 @@ def train(
     classifier = _classifier(model, splits.train, seed)
 
     folder = checkpoint_folder or new_folder(DEFAULT_RUNS, classifier.name)
-    with RunFolder(folder, loss_csv_path, overwrite=overwrite) as run:
+    with RunFolder(folder, loss_csv_path, overwrite=overwrite, inputs=[Path(model)]) as run:
         trainer = Trainer(classifier, config)
         facts = {
             "train_images": len(training),
@@ -196,6 +196,9 @@ def _classifier(model: str, data: Dataset, seed: int) -> Classifier:
         network = build(model, data.shape, classes)
         return Classifier(network.initialize(seed), data.class_names, name=model)
     architecture = load_architecture(Path(model))
+    last = architecture.layers[-1].kind
+    if last != "softmax":
+        raise CheckpointError(f'{model}: the last layer should be {{"kind": "softmax"}}, found {last}')
     if architecture.input_shape != data.shape:
         raise DataError(
             f"{model}: the model expects {_size(architecture.input_shape)} images, "
@@ -207,7 +210,7 @@ def _classifier(model: str, data: Dataset, seed: int) -> Classifier:
             f"{model}: the model gives {network.output_shape} outputs, the data has {classes} classes"
         )
     names = architecture.class_names or data.class_names
-    return Classifier(network.initialize(seed), names, architecture.pixels)
+    return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -268,7 +271,7 @@ def _train(
                     f"{signal.Signals(signal_number).name}: stopped after {trainer.epoch} epochs and "
                     f"{trainer.step} steps; saved as {path}"
                 )
-                raise typer.Exit(128 + signal_number)
+                sys.exit(128 + signal_number)
     return saved
 
 

@@ -16,7 +16,7 @@ from mnistnet.engine.layers.base import Buffer, Call, Moment, Site, call
 
 @dataclass
 class BoundLoss:
-    """A loss bound to one shard: set ``labels`` and ``scale``, run, read ``loss`` and ``correct``."""
+    """A loss bound to one shard: set ``labels`` and ``scale``, run, read ``loss`` and ``hits``."""
 
     labels: IntArray
     """intp (n,), the classes."""

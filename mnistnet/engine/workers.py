@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,7 +45,6 @@ IDLE_AFTER = (
     1.0  # seconds of waiting after which a late answer matters less than the core: sleeps ten times longer
 )
 CHECK_INTERVAL = 0.05  # seconds between looks at whether the other processes live
-START_TIMEOUT = 60.0  # seconds for an interpreter to start and import NumPy, on a very busy machine
 CACHE_LINE = 8  # words: two counters in one line would be torn between the cores
 
 BOOT = (
@@ -249,13 +249,13 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._logs: list[BinaryIO] = []
         self._block: _Block | None = None
-        if ranks == 1:
-            self.arrays = carve(np.zeros(nbytes, np.uint8), regions)
-        else:
-            self._block = _Block(nbytes)
-            self.arrays = carve(self._block.map, regions)
-        self.rendezvous = Rendezvous(self.arrays["rendezvous"], 0, ranks, self.check)
         try:
+            if ranks == 1:
+                self.arrays = carve(np.zeros(nbytes, np.uint8), regions)
+            else:
+                self._block = _Block(nbytes)
+                self.arrays = carve(self._block.map, regions)
+            self.rendezvous = Rendezvous(self.arrays["rendezvous"], 0, ranks, self.check)
             for rank in range(1, ranks):
                 self._start(rank, regions, target, spec)
         except OSError as error:
@@ -298,7 +298,7 @@ class Workers:
         log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self._logs.append(log)
         process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, json.dumps([str(p) for p in sys.path])],
+            [sys.executable, "-P", "-c", BOOT, json.dumps([str(p) for p in sys.path])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=log,
@@ -331,11 +331,11 @@ class Workers:
 
 def child() -> NoReturn:
     """A worker process: read the order, map the memory, run the target, and never outlive the parent."""
-    life_line = sys.stdin.buffer
+    life_line = sys.stdin.buffer.raw  # type: ignore[union-attr]
     order = json.loads(life_line.readline())
 
     def leave_with_parent() -> None:
-        life_line.read()  # returns when the parent closes it or is gone
+        life_line.read(1)  # returns when the parent closes it or is gone
         os._exit(0)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
@@ -344,5 +344,10 @@ def child() -> NoReturn:
     rendezvous = Rendezvous(arrays["rendezvous"], order["rank"], order["ranks"])
     module, function = order["target"].split(":")
     run = getattr(importlib.import_module(module), function)
-    run(order["rank"], order["ranks"], order["spec"], arrays, rendezvous)
+    try:
+        run(order["rank"], order["ranks"], order["spec"], arrays, rendezvous)
+    except BaseException:
+        # the parent shows the last line; the thread on the life line must not get in its way
+        traceback.print_exc()
+        os._exit(1)
     os._exit(0)

@@ -312,6 +312,9 @@ def _check_classes(names: tuple[str, ...] | list[str] | None, output_shape: Shap
         raise CheckpointError(f"layers: the output should be (K,) classes, found {output_shape}")
     if names is not None and len(names) != output_shape[0]:
         raise CheckpointError(f"classes: {len(names)} names, but the network has {output_shape[0]} outputs")
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise CheckpointError(f"classes: expected different names, found {show(twice)} twice")
 
 
 def _read_layers(

@@ -280,10 +280,7 @@ def _proof_images(classifier: Classifier, images: npt.NDArray[np.uint8]) -> npt.
         )
     if not len(images):
         raise ExportError("images for the self-check: expected at least one, found none")
-    work = sum(
-        layer.multiply_adds(shape) for layer, shape in zip(network.layers, network.shapes, strict=False)
-    )
-    return images[: max(1, min(PROOF_IMAGES, PROOF_MULTIPLY_ADDS // max(1, work)))]
+    return images[: max(1, min(PROOF_IMAGES, PROOF_MULTIPLY_ADDS // max(1, network.multiply_adds)))]
 
 
 def _self_check(data: bytes, classifier: Classifier, images: npt.NDArray[np.uint8]) -> float:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from mnistnet.errors import OutputError, UsageError
+from mnistnet.errors import CheckpointError, OutputError, UsageError
 from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
-from mnistnet.formats.files import remove_leftovers, write_atomically
+from mnistnet.formats.files import check_target, remove_leftovers, write_atomically
 from mnistnet.training.trainer import EpochResult
 
 LATEST = "latest.json"
 LOSS_CSV = "loss.csv"
 LOCK = ".lock"
+CHECKPOINT_NAME = re.compile(r"checkpoint_\d+\.json")
 COLUMNS = (
     "epoch",
     "loss",
@@ -38,15 +41,27 @@ class RunFolder:
     Args:
         folder: where the run is kept; made if missing.
         csv_path: the loss CSV; ``loss.csv`` in the folder if None.
-        overwrite: whether an older run in the folder may be replaced.
+        overwrite: whether an older run in the folder may be replaced. It is kept until the first
+            checkpoint of this run is on disk.
+        inputs: files that the run reads and must not replace.
 
     Raises:
         OutputError: the folder cannot be written to, is not a folder, or another process trains in it.
         UsageError: it holds a run and ``overwrite`` is false.
     """
 
-    def __init__(self, folder: Path, csv_path: Path | None = None, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        csv_path: Path | None = None,
+        *,
+        overwrite: bool = False,
+        inputs: Sequence[Path] = (),
+    ) -> None:
         self.folder = folder.absolute()
+        self._inputs = inputs
+        self._older: list[Path] = []
+        self._begun = False
         self.csv_path = (csv_path or self.folder / LOSS_CSV).absolute()
         self._overwrite = overwrite
         self._stack = contextlib.ExitStack()
@@ -58,25 +73,15 @@ class RunFolder:
             self._make_folder(self.folder)
             stack.callback(self._remove_empty)
             stack.enter_context(_lock(self.folder))
-            older = self._older_run()
-            if older and not self._overwrite:
-                raise UsageError(
-                    f"{self.folder}: already holds a run ({older[0].name}); use --overwrite or another folder"
-                )
-            if self.csv_path.is_dir():
-                raise OutputError(f"{self.csv_path}: the loss CSV's path is a directory")
-            if not self.csv_path.parent.is_dir():
-                raise OutputError(f"{self.csv_path}: its folder does not exist")
-            if self.csv_path.exists() and not self._overwrite:
-                raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
+            self._older = self._older_run()
+            self._refuse_to_replace()
             remove_leftovers(self.folder)
+            stack.callback(self._remove_unused_csv)
             try:
-                for path in older:
-                    path.unlink()
-                # the CSV is opened before the first step, so that a bad path is found before any work
-                # unbuffered: what a full disk did not take is not tried again when the file is closed
-                self._csv = stack.enter_context(self.csv_path.open("wb", buffering=0))
-                self._write_row(COLUMNS)
+                # opened before the first step, so that a bad path is found before any work; but an older CSV
+                # is given up only when there is something to put in its place. Unbuffered: what a full disk
+                # did not take is not tried again when the file is closed
+                self._csv = stack.enter_context(self.csv_path.open("ab", buffering=0))
             except OSError as error:
                 raise OutputError(f"{self.csv_path}: cannot write there: {error.strerror}") from error
             self._stack = stack.pop_all()
@@ -91,16 +96,25 @@ class RunFolder:
         Returns:
             The path of the file to name to a person.
         """
-        data = encode_checkpoint(checkpoint)
+        try:
+            data = encode_checkpoint(checkpoint)
+        except CheckpointError as error:
+            raise error.at(self.folder) from error
         path = latest = self.folder / LATEST
         if epoch is not None:
             path = self.folder / f"checkpoint_{epoch}.json"
             write_atomically(path, data)
         write_atomically(latest, data)
+        self._begin()
+        for older in self._older:
+            if older not in (path, latest, self.csv_path):
+                older.unlink(missing_ok=True)
+        self._older = []
         return path
 
     def log(self, result: EpochResult) -> None:
         """One line of the loss CSV, on disk when this returns."""
+        self._begin()
         on_validation = result.validation_accuracy is not None
         accuracy = result.validation_accuracy if on_validation else result.training_accuracy
         self._write_row(
@@ -115,6 +129,40 @@ class RunFolder:
                 f"{result.seconds:.3f}",
             )
         )
+
+    def _begin(self) -> None:
+        """Start the CSV, in the place of an older one."""
+        if self._begun:
+            return
+        assert self._csv is not None
+        self._begun = True
+        self._csv.truncate(0)
+        self._write_row(COLUMNS)
+
+    def _remove_unused_csv(self) -> None:
+        """A run that ended before it had anything to say leaves no empty CSV."""
+        with contextlib.suppress(OSError):
+            if not self._begun and self.csv_path.stat().st_size == 0:
+                self.csv_path.unlink()
+
+    def _refuse_to_replace(self) -> None:
+        """Refuse whatever this run would replace without being told to, or must never replace."""
+        if self._older and not self._overwrite:
+            raise UsageError(
+                f"{self.folder}: already holds a run ({self._older[0].name}); "
+                "use --overwrite or another folder"
+            )
+        for path in self._inputs:
+            if any(path.exists() and path.samefile(older) for older in self._older):
+                raise UsageError(f"{path}: is read by this run, which would replace it; use another folder")
+        name = self.csv_path.name
+        if self.csv_path.parent == self.folder and (
+            name in (LATEST, LOCK) or CHECKPOINT_NAME.fullmatch(name)
+        ):
+            raise UsageError(f"{self.csv_path}: is the name of another file of this run; use another path")
+        check_target(self.csv_path)
+        if not self._overwrite and self.csv_path.exists() and self.csv_path.stat().st_size:
+            raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
 
     def _write_row(self, row: tuple[object, ...]) -> None:
         assert self._csv is not None
@@ -150,8 +198,9 @@ class RunFolder:
                 path.rmdir()
 
     def _older_run(self) -> list[Path]:
-        files = [*sorted(self.folder.glob("checkpoint_*.json")), self.folder / LATEST, self.folder / LOSS_CSV]
-        return [path for path in files if path.is_file()]
+        numbered = [path for path in self.folder.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
+        files = [*sorted(numbered), self.folder / LATEST, self.folder / LOSS_CSV]
+        return [path for path in files if path.is_file() and path.stat().st_size]
 
 
 def new_folder(base: Path, model: str) -> Path:
@@ -182,14 +231,15 @@ def _lock(folder: Path) -> Iterator[None]:
                 if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break
             except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                    raise OutputError(f"{folder}: cannot lock {path.name}: {error.strerror}") from error
                 file.seek(0)
                 owner = file.read().strip() or "unknown"
                 raise OutputError(f"{folder}: locked by process {owner}, which trains in it") from error
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
         try:
+            with contextlib.suppress(OSError):  # a full disk: the lock holds, only its owner is not named
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), str(os.getpid()).encode())
             yield
         finally:
             if sys.platform == "win32":

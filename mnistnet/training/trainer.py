@@ -18,6 +18,7 @@ from mnistnet.models import Classifier
 from mnistnet.training.evaluation import evaluate
 
 SEED_LIMIT = 2**63
+LARGEST_FLOAT32 = 3.4028234e38
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class TrainingConfig:
     """Processes to use; None means as many as help. The result does not depend on it."""
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.learning_rate) and self.learning_rate > 0):
+        if not 0 < self.learning_rate <= LARGEST_FLOAT32:
             raise UsageError(f"--learning-rate: must be finite and > 0, found {self.learning_rate}")
         if self.batch_size < 1:
             raise UsageError(f"--batch-size: must be >= 1, found {self.batch_size}")
@@ -134,6 +135,9 @@ class Trainer:
             for epoch in range(1, config.nb_epochs + 1):
                 minibatches.set_order(epoch_order(len(train), config.seed, epoch))
                 result = yield from self._epoch(minibatches, epoch, len(train))
+                if not np.isfinite(network.vector).all():
+                    # the last step's loss was finite still; what it made of the parameters is not
+                    raise DivergedError(self._explain(result.loss, epoch, self.step))
                 self.epoch, self.step = epoch, 0
                 if validation is not None:
                     found = evaluate(self.classifier, validation)

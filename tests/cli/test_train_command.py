@@ -230,9 +230,12 @@ def test_a_folder_that_holds_a_run_is_refused_without_overwrite(
     [
         ("file", "--checkpoint-folder", "x", 8, "x: not a directory; --checkpoint-folder needs one"),
         ("file", "--checkpoint-folder", "x/y", 8, "x/y: cannot make this folder: Not a directory"),
-        ("folder", "--loss-csv-path", "x", 8, "x: the loss CSV's path is a directory"),
+        ("folder", "--loss-csv-path", "x", 8, "x: is a directory: give the name of a file"),
         ("file", "--loss-csv-path", "x", 2, "x: already exists; use --overwrite or another path"),
-        ("file", "--loss-csv-path", "no/l.csv", 8, "no/l.csv: its folder does not exist"),
+        (
+            *("file", "--loss-csv-path", "no/l.csv", 8),
+            "no/l.csv: the folder {tmp_path}/no does not exist: create it first",
+        ),
     ],
 )
 def test_a_path_that_cannot_be_written_is_said_before_the_first_step(
@@ -251,7 +254,7 @@ def test_a_path_that_cannot_be_written_is_said_before_the_first_step(
     else:
         x.mkdir()
     result = mnistnet("train", "--model", "mlp", "--train-data-dir", small_data, flag, path)
-    assert_refused(result, code, f"{tmp_path}/{message}")
+    assert_refused(result, code, f"{tmp_path}/{message.format(tmp_path=tmp_path)}")
     assert files_in(tmp_path) in (["x"], ["ckpt", "x"])
     assert not (tmp_path / "ckpt").exists() or list((tmp_path / "ckpt").iterdir()) == []
     if make == "file":
@@ -276,6 +279,29 @@ def test_divergence_names_step_and_layer_and_keeps_what_is_saved(
     assert "layer 1 (dense)" in result.err
     assert "try a lower --learning-rate than 1e+30" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_divergence_in_the_very_last_step_is_one_too(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--checkpoint-folder", "run")
+    result = mnistnet("train", *options, "--learning-rate", 3e38, "--nb-epochs", 1, "--limit", 64)
+    assert result.code == 9
+    assert result.err == (
+        "mnistnet: the network's outputs are not finite: its training diverged; try a lower learning rate\n"
+    )
+
+
+def test_an_architecture_without_softmax_is_refused(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "net.json").write_text(
+        """{"format": "mnistnet-architecture", "version": 1,
+            "input": {"channels": 1, "height": 28, "width": 28, "scale": 0.004, "shift": 0.0},
+            "layers": [{"kind": "flatten"}, {"kind": "dense", "out_features": 10}]}"""
+    )
+    result = mnistnet("train", "--model", "net.json", "--train-data-dir", small_data)
+    assert_refused(result, 4, 'net.json: the last layer should be {"kind": "softmax"}, found dense')
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

@@ -180,6 +180,25 @@ def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -
         minibatches.step(0, 64, 0.1)
 
 
+def fail_at_once(*_: object) -> None:
+    raise MemoryError("unable to allocate 5 GiB")
+
+
+@posix
+def test_a_worker_that_fails_says_what_it_was() -> None:
+    path = str(Path(__file__).parent)
+    sys.path.insert(0, path)
+    try:
+        workers = workers_module.Workers(2, [], "test_workers:fail_at_once", {})
+    finally:
+        sys.path.remove(path)
+    try:
+        with pytest.raises(WorkerError, match="exit code 1: MemoryError: unable to allocate 5 GiB"):
+            workers.rendezvous.await_others()
+    finally:
+        workers.close()
+
+
 def test_an_interpreter_that_cannot_be_started_is_an_error_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -31,7 +31,7 @@ def names_in(folder: Path) -> list[str]:
 def test_a_run_from_start_to_end(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
     with RunFolder(folder) as run:
-        assert names_in(folder) == [".lock", "loss.csv"]
+        assert names_in(folder) == [".lock", "loss.csv"]  # opened, to see that it can be
         assert (folder / ".lock").read_text() == str(os.getpid())
         run.log(RESULT)
         assert run.save(a_checkpoint(1), 3) == folder / "checkpoint_3.json"
@@ -68,9 +68,56 @@ def test_a_run_is_not_overwritten_unless_told(tmp_path: Path) -> None:
         pass
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "checkpoint_of_mine.json").write_text("mine")
+    with RunFolder(tmp_path, overwrite=True) as run:
+        run.save(a_checkpoint(), 2)
+    assert names_in(tmp_path) == [
+        "checkpoint_2.json",
+        "checkpoint_of_mine.json",
+        "latest.json",
+        "loss.csv",
+        "notes.txt",
+    ]
+
+
+def test_an_older_run_is_kept_until_there_is_something_in_its_place(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        run.log(RESULT)
+        run.save(a_checkpoint(), 1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with RunFolder(tmp_path, overwrite=True):
         pass
-    assert names_in(tmp_path) == ["loss.csv", "notes.txt"]
+    with (
+        pytest.raises(OutputError, match=r"the folder .* does not exist"),
+        RunFolder(tmp_path, tmp_path / "no" / "l.csv", overwrite=True),
+    ):
+        pass
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_the_run_reads_is_not_replaced(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as run:
+        path = run.save(a_checkpoint(), 1)
+    with (
+        pytest.raises(UsageError, match=r"checkpoint_1\.json: is read by this run"),
+        RunFolder(tmp_path, overwrite=True, inputs=[path]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", ["latest.json", "checkpoint_7.json", ".lock"])
+def test_the_csv_is_none_of_the_runs_other_files(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(UsageError, match="is the name of another file of this run"),
+        RunFolder(tmp_path, tmp_path / name),
+    ):
+        pass
+
+
+def test_a_run_with_nothing_to_say_leaves_nothing(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run"):
+        pass
+    assert names_in(tmp_path) == []
 
 
 def test_a_refused_run_leaves_no_folder_behind(tmp_path: Path) -> None:
