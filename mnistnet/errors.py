@@ -1,6 +1,6 @@
 """Every error that mnistnet raises on purpose, in one tree.
 
-    MnistnetError                exit 1   something else that we can explain
+    MnistnetError                exit 1   something else, said in one line
     ├── UsageError               exit 2   a flag or an argument is wrong
     ├── DataError                exit 3   a dataset cannot be used as it is
     ├── CheckpointError          exit 4   a checkpoint or architecture file cannot be used
@@ -84,3 +84,14 @@ class WorkerError(MnistnetError):
     """A worker process ended before its work did."""
 
     exit_code = 10
+
+
+def explain(error: OSError) -> str:
+    """An operating system error in a few plain words, without the path."""
+    match error:
+        case FileNotFoundError():
+            return "no such file"
+        case PermissionError():
+            return "permission denied"
+        case _:
+            return (error.strerror or str(error)).lower()

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mnistnet.errors import MnistnetError
+from mnistnet.errors import MnistnetError, explain
 
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
@@ -40,14 +40,3 @@ def regular_file(path: Path, error_class: type[MnistnetError]) -> Iterator[tuple
             yield file, status.st_size
     except OSError as error:
         raise error_class(f"{path}: {explain(error)}") from error
-
-
-def explain(error: OSError) -> str:
-    """An operating system error in a few plain words, without the path."""
-    match error:
-        case FileNotFoundError():
-            return "no such file"
-        case PermissionError():
-            return "permission denied"
-        case _:
-            return error.strerror or str(error)

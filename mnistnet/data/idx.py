@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.files import explain, regular_file
-from mnistnet.errors import DataError, OutputError
+from mnistnet.data.files import regular_file
+from mnistnet.errors import DataError, OutputError, explain
 
 AnyArray = npt.NDArray[Any]
 

@@ -13,7 +13,7 @@ import stat
 from itertools import count
 from pathlib import Path
 
-from mnistnet.errors import MnistnetError, OutputError
+from mnistnet.errors import MnistnetError, OutputError, explain
 
 _TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]{1,10})-[0-9]+\.mnistnet-tmp", re.DOTALL)
 _POSIX = os.name == "posix"
@@ -49,7 +49,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         _sync_folder(target.parent)
     except OSError as error:
         raise OutputError(
-            f"{path}: written, but the disk does not confirm it ({_reason(error)}): check it and save again"
+            f"{path}: written, but the disk does not confirm it ({explain(error)}): check it and save again"
         ) from error
 
 
@@ -128,7 +128,7 @@ def read_limited(path: Path, limit: int, error_class: type[MnistnetError], *, ad
                 data = file.read(limit + 1)
             size = len(data)
     except OSError as error:
-        raise error_class(f"{path}: {_reason(error)}") from error
+        raise error_class(f"{path}: {explain(error)}") from error
     if size > limit:
         hint = f": {advice}" if advice else ""
         raise error_class(f"{path}: {size} bytes, more than the limit of {limit} bytes{hint}")
@@ -209,19 +209,8 @@ def _explain(error: OSError, target: Path) -> str:
         case errno.ENOTDIR:
             return f"{target.parent} is not a directory: choose another folder"
         case _:
-            return f"save failed ({_reason(error)})"
+            return f"save failed ({explain(error)})"
 
 
 def _kept(target: Path) -> str:
     return "the previous file is kept" if os.path.lexists(target) else "nothing was written"
-
-
-def _reason(error: OSError) -> str:
-    """An operating system error in a few plain words, without the path."""
-    match error:
-        case FileNotFoundError():
-            return "no such file"
-        case PermissionError():
-            return "permission denied"
-        case _:
-            return (error.strerror or str(error)).lower()
