@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any
 
+import numpy  # noqa: F401, ICN001 (loads the BLAS that is asked here)
 from threadpoolctl import ThreadpoolController
 
 SMALL_PRODUCT = 1_000_000

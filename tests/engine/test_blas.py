@@ -1,5 +1,7 @@
 """How products are cut, and that BLAS runs on one thread where it should."""
 
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -105,3 +107,8 @@ def test_an_error_inside_restores_what_was():
     with pytest.raises(KeyError), one_thread():
         raise KeyError
     assert threads_of_blas() == before
+
+
+def test_the_blas_is_there_to_be_asked_whoever_asks_first():
+    code = "from mnistnet.engine import blas; raise SystemExit(not blas._libraries())"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
