@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.errors import UsageError
+from mnistnet.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:
+    from mnistnet.models import Classifier
 
 SizeLimit = Annotated[int, typer.Option(help="Largest checkpoint to read, in MiB.", min=1, max=1 << 20)]
 DEFAULT_SIZE_LIMIT = 256
@@ -17,6 +21,21 @@ DEFAULT_SIZE_LIMIT = 256
 def warn(message: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"mnistnet: {' '.join(message.split())}\n")
+
+
+def read_classifier(path: Path, size_limit: int) -> Classifier:
+    """The classifier of a checkpoint file of at most ``size_limit`` MiB.
+
+    Raises:
+        CheckpointError: it cannot be used, or does not give probabilities.
+    """
+    from mnistnet.formats.checkpoint import load_checkpoint
+
+    classifier = load_checkpoint(path, limit=size_limit * 2**20).classifier
+    last = classifier.network.layers[-1].kind
+    if last != "softmax":
+        raise CheckpointError(f'{path}: the last layer should be {{"kind": "softmax"}}, found {last}')
+    return classifier
 
 
 def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:

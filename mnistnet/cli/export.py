@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, read_classifier
 from mnistnet.errors import UsageError
 
 PROOF_IMAGES = 64
@@ -33,14 +33,14 @@ def export(
         mnistnet export --onnx-path model.onnx --checkpoint-path ckpt/lenet.json
     """
     from mnistnet.data.proof import proof_images
-    from mnistnet.formats.checkpoint import find_checkpoint, load_checkpoint
+    from mnistnet.formats.checkpoint import find_checkpoint
     from mnistnet.formats.files import same_file
     from mnistnet.formats.onnx_export import export_onnx
 
     source = find_checkpoint(checkpoint_path or Path("ckpt"))
     if same_file(onnx_path, source):
         raise UsageError(f"--onnx-path: {onnx_path} is the checkpoint itself; choose another path")
-    classifier = load_checkpoint(source, limit=size_limit * 2**20).classifier
+    classifier = read_classifier(source, size_limit)
     images, whence = proof_images(classifier.network.input_shape, PROOF_IMAGES)
     report = export_onnx(classifier, onnx_path, images=images, opset=opset)
     typer.echo(f"Exported {source} to {onnx_path.absolute()} (opset {report.opset}, IR {report.ir_version})")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, bar, percent, warn
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, bar, percent, read_classifier, warn
 from mnistnet.errors import CheckpointError, MnistnetError
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def run(
         mnistnet run ckpt photo.jpg scan.png --json
     """
     from mnistnet.data.pictures import read_picture
-    from mnistnet.formats.checkpoint import find_checkpoint, load_checkpoint
+    from mnistnet.formats.checkpoint import find_checkpoint
 
-    classifier = load_checkpoint(find_checkpoint(checkpoint), limit=size_limit * 2**20).classifier
+    classifier = read_classifier(find_checkpoint(checkpoint), size_limit)
     shape = classifier.network.input_shape
     failed: MnistnetError | None = None
     for name in images:

@@ -14,6 +14,7 @@ from .conftest import ROOT, Mnistnet
 
 LENET = ROOT / "ckpt" / "lenet.json"
 SAMPLES = ROOT / "data" / "samples"
+EXPORT_LOGITS = ("export", "--onnx-path", "m.onnx", "--checkpoint-path", "logits.json")
 
 
 def photo_of(digit: int, seed: int) -> Image.Image:
@@ -161,6 +162,19 @@ def test_a_network_that_overflows_says_so(mnistnet: Mnistnet, tmp_path: Path, tr
     assert result.code == 4
     assert "non-finite prediction" in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_network_that_gives_no_probabilities_is_refused(
+    mnistnet: Mnistnet, tmp_path: Path, trained: Path
+) -> None:
+    record = json.loads((trained / "latest.json").read_text())
+    del record["checksum"]
+    record["layers"].pop()
+    (tmp_path / "logits.json").write_text(json.dumps(record))
+    message = 'mnistnet: logits.json: the last layer should be {"kind": "softmax"}, found dense\n'
+    for arguments in (("run", "logits.json", SAMPLES / "1.png"), EXPORT_LOGITS):
+        result = mnistnet(*arguments)
+        assert (result.code, result.out, result.err) == (4, "", message)
 
 
 def test_no_checkpoint_is_said_with_its_path(mnistnet: Mnistnet, tmp_path: Path) -> None:
