@@ -60,7 +60,7 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False) or 0
-        if code == INTERRUPTED:
+        if code == INTERRUPTED:  # what Typer makes of Ctrl-C
             _leave("interrupted", code)
         sys.stdout.flush()
     except SystemExit as stop:
@@ -76,7 +76,7 @@ def main() -> NoReturn:
         _ignore_stdout()
         code = 0
     except KeyboardInterrupt:
-        _leave("interrupted", 130)
+        _leave("interrupted", INTERRUPTED)
     except OSError as error:
         _leave(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except Exception as error:

@@ -106,26 +106,28 @@ class Minibatches:
             "pixels": [pixels.scale, pixels.shift],
             "shard": shard,
         }
-        self._stack = ExitStack()
-        self._workers = Workers(
-            workers, regions + (shared_data if workers > 1 else []), f"{__name__}:serve", spec
-        )
-        self._stack.callback(self._workers.close)
         self.workers = workers
-        arrays = self._workers.arrays
         if workers > 1:
-            arrays["labels"][...] = labels
-            arrays["rows"][...] = rows
-        else:
-            arrays |= {"labels": labels.astype(np.int64), "rows": rows}
-        arrays["vector"][...] = network.vector
-        arrays["order"][...] = np.arange(len(rows))
+            regions += shared_data
+        # whatever goes wrong from here on ends the workers
+        with ExitStack() as stack:
+            self._workers = Workers(workers, regions, f"{__name__}:serve", spec)
+            stack.callback(self._workers.close)
+            arrays = self._workers.arrays
+            if workers > 1:
+                arrays["labels"][...] = labels
+                arrays["rows"][...] = rows
+            else:
+                arrays |= {"labels": labels.astype(np.int64), "rows": rows}
+            arrays["vector"][...] = network.vector
+            arrays["order"][...] = np.arange(len(rows))
+            self._rank = _Rank(network, 0, workers, spec, arrays)
+            stack.enter_context(one_thread())
+            self._stack = stack.pop_all()
         network.place(arrays["vector"])
         self.state: Mapping[str, FloatArray] = {n: arrays[f"state.{n}"] for n in optimizer.state_names}
         """The optimizer's vectors by name, (P,) each: read or set them between steps."""
         self._arrays = arrays
-        self._rank = _Rank(network, 0, workers, spec, arrays)
-        self._stack.enter_context(one_thread())
         self._started = False
 
     def __enter__(self) -> Self:

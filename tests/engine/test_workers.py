@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mnistnet.engine import minibatch as minibatch_module
 from mnistnet.engine import workers as workers_module
 from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.engine.optimizers import SGD
@@ -178,6 +179,26 @@ def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
     with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
         minibatches.step(0, 64, 0.1)
+
+
+@posix
+def test_a_team_that_cannot_be_set_up_ends_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen] = []
+    popen = subprocess.Popen
+
+    def remember(*arguments, **options) -> subprocess.Popen:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
+    monkeypatch.setattr(minibatch_module, "_Rank", fail)
+    with pytest.raises(MemoryError):
+        start()
+    assert len(started) == 1
+    assert started[0].returncode is not None
 
 
 def fail_at_once(*_: object) -> None:
