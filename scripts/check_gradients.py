@@ -169,7 +169,7 @@ def train(network: Network, steps: int, images: AnyArray, labels: IntArray) -> N
     with Minibatches(network, images, labels, **settings) as minibatches:  # type: ignore[arg-type]
         minibatches.set_order(order(len(images)))
         for step in range(steps):
-            minibatches.step(step * BATCH, BATCH, LEARNING_RATE)
+            minibatches.step(step + 1, step * BATCH, BATCH, LEARNING_RATE)
 
 
 def compare_all() -> list[Comparison]:

@@ -207,7 +207,7 @@ class _MnistnetTraining(Training):
 
     def one(self, first: int) -> tuple[float, float]:
         started = time.perf_counter()
-        outcome = self._minibatches.step(first, self.case.batch, LEARNING_RATE)
+        outcome = self._minibatches.step(1, first, self.case.batch, LEARNING_RATE)
         seconds = time.perf_counter() - started
         self._losses.append(outcome.loss / self.case.batch)
         return 0.0, seconds

@@ -3,7 +3,8 @@
 A batch is cut into shards whose size depends on the network and the batch only. Rank r of T computes
 shards r, r + T, ...: each shard leaves the gradient of its part of the mean loss in a slot of its own.
 Then the ranks meet, and each one adds up all slots *in shard order*, and takes the optimizer's step, on
-its own slice of the flat parameter vector. So nothing depends on who computed what.
+its own slice of the flat parameter vector. So nothing depends on who computed what; and what is random is
+drawn from the seed, the number of the step and the slot.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import isfinite, sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -23,11 +25,20 @@ from mnistnet.engine.losses import LOSSES
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import OPTIMIZERS, Optimizer
 from mnistnet.engine.plan import Plan
+from mnistnet.engine.streams import TRANSFORM, stream
+from mnistnet.engine.transform import BoundTransform, Transform, transform_of
 from mnistnet.engine.workers import Region, Rendezvous, Workers, usable_cores
 from mnistnet.engine.workspace import Workspace
 
 WORTH_A_WORKER = 1_000_000
 """Multiply-adds (forward, one shard) below which meeting other processes costs more than they help."""
+
+NORM_BLOCK = 256
+"""Numbers of the gradient whose squares are added up at once. Ranks' slices begin at whole blocks, so that
+the norm of a gradient has the same bits for any number of ranks."""
+
+AVERAGE = "average"
+"""The state vector of the moving average of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,7 @@ class StepOutcome:
     """What one step found before it changed the parameters."""
 
     loss: float
-    """The sum of the losses of the batch's images."""
+    """The sum of the losses of the batch's images. Where it is not finite the parameters were not changed."""
     correct: int
     """How many of them the network had right."""
     images: int
@@ -64,6 +75,12 @@ class Minibatches:
         optimizer: the rule of the update.
         batch_size: the largest batch that `step` will be asked for.
         pixels: what bytes mean.
+        seed: of what is drawn at random in a step.
+        transform: what is done to the images of a shard before the network sees them.
+        clip_norm: the Euclidean norm to which a longer gradient is shortened (Pascanu et al. 2013, alg. 1).
+        average_decay: d of an exponential moving average of the parameters, ``a += (1 - d)(w - a)`` after
+            every step (averaging: Polyak and Juditsky 1992; this form: Kingma and Ba 2015, sec. 7.2). In the
+            first steps d is at most ``step / (step + 9)``, so that the first weights are soon forgotten.
         workers: how many processes, this one included (see `choose_workers`).
 
     Raises:
@@ -80,19 +97,27 @@ class Minibatches:
         optimizer: Optimizer,
         batch_size: int,
         pixels: PixelScale = UNIT_SCALE,
+        seed: int = 0,
+        transform: Transform | None = None,
+        clip_norm: float | None = None,
+        average_decay: float | None = None,
         workers: int = 1,
     ) -> None:
         self.network = network
+        self._average_decay = average_decay
         shard = network.shard_size(batch_size)
         slots = -(-batch_size // shard)
         rows = images.reshape(len(images), -1)
         kind = network.dtype.str
+        states = [*optimizer.state_names, *([] if average_decay is None else [AVERAGE])]
         regions = [
-            Region("command", (2,), "int64"),
+            Region("command", (3,), "int64"),
             Region("learning_rate", (), kind),
+            Region("average_rate", (), kind),
             Region("outcomes", (slots, 2), "float64"),
+            Region("squares", (-(-network.size // NORM_BLOCK),), kind),
             Region("vector", (network.size,), kind),
-            *(Region(f"state.{name}", (network.size,), kind) for name in optimizer.state_names),
+            *(Region(f"state.{name}", (network.size,), kind) for name in states),
             *(Region(f"gradient.{slot}", (network.size,), kind) for slot in range(slots)),
             Region("order", (len(rows),), "int64"),
         ]
@@ -104,6 +129,10 @@ class Minibatches:
             "loss": loss,
             "optimizer": {"name": optimizer.name, **optimizer.config()},
             "pixels": [pixels.scale, pixels.shift],
+            "seed": seed,
+            "transform": None if transform is None else transform.spec(),
+            "clip_norm": clip_norm,
+            "average": average_decay is not None,
             "shard": shard,
         }
         self.workers = workers
@@ -120,13 +149,15 @@ class Minibatches:
             else:
                 arrays |= {"labels": labels.astype(np.int64), "rows": rows}
             arrays["vector"][...] = network.vector
+            if average_decay is not None:
+                arrays[f"state.{AVERAGE}"][...] = network.vector
             arrays["order"][...] = np.arange(len(rows))
-            self._rank = _Rank(network, 0, workers, spec, arrays)
+            self._rank = _Rank(network, self._workers.rendezvous, 0, workers, spec, arrays)
             stack.enter_context(one_thread())
             self._stack = stack.pop_all()
         network.place(arrays["vector"])
-        self.state: Mapping[str, FloatArray] = {n: arrays[f"state.{n}"] for n in optimizer.state_names}
-        """The optimizer's vectors by name, (P,) each: read or set them between steps."""
+        self.state: Mapping[str, FloatArray] = {name: arrays[f"state.{name}"] for name in states}
+        """The optimizer's vectors and the average by name, (P,) each: read or set them between steps."""
         self._arrays = arrays
         self._started = False
 
@@ -140,25 +171,28 @@ class Minibatches:
         """The order (N,) in which the following steps' positions count the images."""
         self._arrays["order"][...] = order
 
-    def step(self, first: int, size: int, learning_rate: float) -> StepOutcome:
+    def step(self, number: int, first: int, size: int, learning_rate: float) -> StepOutcome:
         """One step on the images at positions ``first .. first + size - 1`` of the order.
+
+        Args:
+            number: of this step, from 1: with the seed it decides what chance brings.
+            first: the first position.
+            size: how many images.
+            learning_rate: of this step.
 
         Raises:
             WorkerError: a worker has ended; the parameters are then not to be relied on.
         """
-        rendezvous, arrays = self._workers.rendezvous, self._arrays
+        arrays = self._arrays
         if not self._started:
             self._await_workers()
-        arrays["command"][:] = first, size
+        arrays["command"][:] = number, first, size
         arrays["learning_rate"][...] = learning_rate
-        rendezvous.meet()
-        slots = self._rank.compute(first, size)
-        rendezvous.meet()
-        self._rank.update(slots)
-        # summed as Python floats in shard order
-        losses, hits = arrays["outcomes"][:slots].T.tolist()
+        if self._average_decay is not None:
+            arrays["average_rate"][...] = 1.0 - min(self._average_decay, number / (number + 9))
+        losses, hits = self._rank.step()
         if self.workers > 1:
-            rendezvous.await_others()
+            self._workers.rendezvous.await_others()
         return StepOutcome(sum(losses), int(sum(hits)), size)
 
     def close(self) -> None:
@@ -183,14 +217,10 @@ def serve(
     ]
     network = Network(layers, spec["input_shape"], spec["dtype"])
     network.place(arrays["vector"])
-    mine = _Rank(network, rank, ranks, spec, arrays)
-    command = arrays["command"]
+    mine = _Rank(network, rendezvous, rank, ranks, spec, arrays)
     with one_thread():
         while True:
-            rendezvous.meet()
-            slots = mine.compute(int(command[0]), int(command[1]))
-            rendezvous.meet()
-            mine.update(slots)
+            mine.step()
 
 
 class _Rank:
@@ -199,12 +229,14 @@ class _Rank:
     def __init__(
         self,
         network: Network,
+        rendezvous: Rendezvous,
         rank: int,
         ranks: int,
         spec: Mapping[str, Any],
         arrays: Mapping[str, AnyArray],
     ) -> None:
         self._network = network
+        self._meet = rendezvous.meet
         self._rank = rank
         self._ranks = ranks
         self._shard: int = spec["shard"]
@@ -212,47 +244,80 @@ class _Rank:
         settings = dict(spec["optimizer"])
         self._optimizer = OPTIMIZERS[settings.pop("name")](**settings)
         self._blueprint = network.blueprint(PixelScale(*spec["pixels"]))
+        self._seed: int = spec["seed"]
+        self._transform = None if spec["transform"] is None else transform_of(spec["transform"])
+        self._clip_norm: float | None = spec["clip_norm"]
+        self._averages: bool = spec["average"]
         self._arrays = arrays
         self._workspaces: dict[int, Workspace] = {}
         self._plans: dict[tuple[int, int], Plan] = {}
+        self._transforms: dict[int, BoundTransform] = {}
         self._updates: dict[int, Sequence[Call]] = {}
-        bounds = [network.size * r // ranks // 16 * 16 for r in range(ranks)] + [network.size]
+        blocks = -(-network.size // NORM_BLOCK)
+        bounds = [blocks * r // ranks * NORM_BLOCK for r in range(ranks)] + [network.size]
         self._slice = slice(bounds[rank], bounds[rank + 1])
 
-    def compute(self, first: int, size: int) -> int:
+    def step(self) -> tuple[list[float], list[float]]:
+        """What the command says, in lock step with the other ranks.
+
+        Returns:
+            The loss and the number of hits of every slot, in shard order.
+        """
+        self._meet()
+        number, first, size = self._arrays["command"].tolist()
+        with np.errstate(all="ignore"):  # a diverging training is told by its loss, not by a warning
+            slots = self._compute(number, first, size)
+            self._meet()
+            losses, hits = self._arrays["outcomes"][:slots].T.tolist()
+            if isfinite(sum(losses)):
+                self._update(slots)
+        return losses, hits
+
+    def _compute(self, number: int, first: int, size: int) -> int:
         """Fill the slots of this rank's shards; returns how many slots the batch has."""
         shard = self._shard
         slots = -(-size // shard)
         packed = set()
-        with np.errstate(all="ignore"):  # a diverging training is told by its loss, not by a warning
-            for slot in range(self._rank, slots, self._ranks):
-                start = first + slot * shard
-                n = min(shard, first + size - start)
-                plan = self._plans.get((slot, n)) or self._bind(slot, n)
-                if n not in packed:  # plans of one size share what they pack
-                    plan.prepare()
-                    packed.add(n)
-                self._run(plan, slot, slice(start, start + n), size)
+        for slot in range(self._rank, slots, self._ranks):
+            start = first + slot * shard
+            n = min(shard, first + size - start)
+            plan = self._plans.get((slot, n)) or self._bind(slot, n)
+            if n not in packed:  # plans of one size share what they pack
+                plan.prepare()
+                packed.add(n)
+            self._run(plan, number, slot, slice(start, start + n), size)
         return slots
 
-    def _run(self, plan: Plan, slot: int, where: slice, size: int) -> None:
+    def _run(self, plan: Plan, number: int, slot: int, where: slice, size: int) -> None:
         arrays = self._arrays
         index = arrays["order"][where]
         loss = plan.loss
         np.take(arrays["labels"], index, out=loss.labels, mode="clip")
         loss.scale[...] = 1.0 / size
-        plan.load(arrays["rows"], index)
+        if self._transform is None:
+            plan.load(arrays["rows"], index)
+        else:
+            plan.load(self._transformed(index, stream(self._seed, TRANSFORM, number, slot)), slice(None))
         plan.run()
         arrays["outcomes"][slot] = loss.loss, np.count_nonzero(loss.hits)
 
-    def update(self, slots: int) -> None:
+    def _transformed(self, index: IntArray, rng: np.random.Generator) -> AnyArray:
+        """The rows [n, C H W] of a shard's transformed images."""
+        assert self._transform is not None
+        n, shape = len(index), self._network.input_shape
+        transform = self._transforms.get(n)
+        if transform is None:
+            transform = self._transforms[n] = self._transform.bind(n, shape)
+        images = self._arrays["rows"][index].reshape(n, *shape)
+        return transform(images, rng).reshape(n, -1)
+
+    def _update(self, slots: int) -> None:
         """Add up the slots and take the optimizer's step, both on this rank's slice."""
         calls = self._updates.get(slots)
         if calls is None:
             calls = self._updates[slots] = self._bind_update(slots)
-        with np.errstate(all="ignore"):
-            for run in calls:
-                run()
+        for run in calls:
+            run()
 
     def _bind(self, slot: int, n: int) -> Plan:
         plan = Plan(
@@ -270,8 +335,39 @@ class _Rank:
     def _bind_update(self, slots: int) -> Sequence[Call]:
         arrays, where = self._arrays, self._slice
         total, *others = (arrays[f"gradient.{slot}"][where] for slot in range(slots))
+        parameters = arrays["vector"][where]
         state = {name: arrays[f"state.{name}"][where] for name in self._optimizer.state_names}
+        calls: list[Call] = [call(np.add, total, other, out=total) for other in others]
+        if self._clip_norm is not None:
+            calls += self._bind_clipping(total, self._clip_norm)
+        calls += self._optimizer.bind(parameters, total, state, arrays["learning_rate"])
+        if self._averages:
+            average = arrays[f"state.{AVERAGE}"][where]
+            calls += [
+                call(np.subtract, parameters, average, out=total),
+                call(np.multiply, total, arrays["average_rate"], out=total),
+                call(np.add, average, total, out=average),
+            ]
+        return calls
+
+    def _bind_clipping(self, gradient: FloatArray, clip_norm: float) -> Sequence[Call]:
+        """Shorten the gradient, of which this is the rank's slice, to at most ``clip_norm``."""
+        squares = self._arrays["squares"]
+        whole = len(gradient) // NORM_BLOCK * NORM_BLOCK
+        first = self._slice.start // NORM_BLOCK
+        last = first + whole // NORM_BLOCK
+        products = np.empty((last - first, NORM_BLOCK), gradient.dtype)
+        blocks, rest = gradient[:whole].reshape(products.shape), gradient[whole:]
+
+        def shorten() -> None:
+            length = sqrt(squares.sum(dtype=np.float64))  # of all ranks, and each adds them up alike
+            if length > clip_norm:
+                np.multiply(gradient, gradient.dtype.type(clip_norm / length), out=gradient)
+
         return [
-            *(call(np.add, total, other, out=total) for other in others),
-            *self._optimizer.bind(arrays["vector"][where], total, state, arrays["learning_rate"]),
+            call(np.multiply, blocks, blocks, out=products),
+            call(np.add.reduce, products, axis=1, out=squares[first:last]),
+            *([call(np.dot, rest, rest, out=squares[last:].reshape(()))] if len(rest) else []),
+            self._meet,
+            shorten,
         ]

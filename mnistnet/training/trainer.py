@@ -159,7 +159,9 @@ class Trainer:
         for step in range(steps):
             started = perf_counter()
             learning_rate = config.learning_rate * schedule(((epoch - 1) * steps + step) / total_steps)
-            outcome = minibatches.step(step * size, min(size, count - step * size), learning_rate)
+            outcome = minibatches.step(
+                (epoch - 1) * steps + step + 1, step * size, min(size, count - step * size), learning_rate
+            )
             seconds += perf_counter() - started
             if not isfinite(outcome.loss):
                 raise DivergedError(self._explain(outcome.loss, epoch, step + 1))

@@ -128,7 +128,7 @@ def test_the_same_bits_with_any_number_of_workers(model: str) -> None:
         with start(model, workers, batch_size=80) as minibatches:
             minibatches.set_order(np.random.default_rng(0).permutation(96))
             # 80 = 32 + 32 + 16; then a smaller last batch
-            outcomes.append([minibatches.step(0, 80, 0.1), minibatches.step(80, 16, 0.05)])
+            outcomes.append([minibatches.step(1, 0, 80, 0.1), minibatches.step(2, 80, 16, 0.05)])
             velocity = minibatches.state["velocity"].copy()
         vectors.append((minibatches.network.vector.tobytes(), velocity.tobytes()))
     assert vectors[0] == vectors[1] == vectors[2]
@@ -146,14 +146,14 @@ def test_a_step_is_the_hand_written_one() -> None:
     before = network.vector.copy()
     expected = before - np.float32(0.1) * (flat + np.float32(1e-4) * before)
     with start("mlp", 1) as minibatches:
-        outcome = minibatches.step(0, 64, 0.1)
+        outcome = minibatches.step(1, 0, 64, 0.1)
     assert outcome.loss / 64 == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(minibatches.network.vector, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_network_owns_its_parameters_again_after_closing() -> None:
     with start() as minibatches:
-        minibatches.step(0, 64, 0.1)
+        minibatches.step(1, 0, 64, 0.1)
         shared = minibatches.network.vector
     network = minibatches.network
     assert network.vector is not shared
@@ -165,12 +165,12 @@ def test_the_network_owns_its_parameters_again_after_closing() -> None:
 @posix
 def test_a_killed_worker_is_reported_within_a_second() -> None:
     with start() as minibatches:
-        minibatches.step(0, 64, 0.1)
+        minibatches.step(1, 0, 64, 0.1)
         processes_of(minibatches)[0].kill()
         began = time.monotonic()
         with pytest.raises(WorkerError, match=r"worker 1 of 2 was killed by signal 9.*checkpoints .* intact"):
             for _ in range(10_000):
-                minibatches.step(0, 64, 0.1)
+                minibatches.step(1, 0, 64, 0.1)
         assert time.monotonic() - began < 5
 
 
@@ -178,7 +178,7 @@ def test_a_killed_worker_is_reported_within_a_second() -> None:
 def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
     with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
-        minibatches.step(0, 64, 0.1)
+        minibatches.step(1, 0, 64, 0.1)
 
 
 @posix
@@ -238,10 +238,10 @@ from mnistnet.models import build
 images = np.zeros((64, 1, 28, 28), np.uint8)
 m = Minibatches(build("mlp").initialize(0), images, np.zeros(64, np.int64), loss="cross_entropy",
                 optimizer=SGD(0.9), batch_size=64, workers=2)
-m.step(0, 64, 0.1)
+m.step(1, 0, 64, 0.1)
 print(m._workers._processes[0].pid, flush=True)
 while True:
-    m.step(0, 64, 0.1)
+    m.step(1, 0, 64, 0.1)
 """
 
 
@@ -273,7 +273,7 @@ def test_workers_start_while_other_threads_run() -> None:
     thread.start()
     try:
         with start() as minibatches:
-            assert minibatches.step(0, 64, 0.1).images == 64
+            assert minibatches.step(1, 0, 64, 0.1).images == 64
     finally:
         stop.set()
         thread.join()

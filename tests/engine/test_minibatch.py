@@ -1,0 +1,144 @@
+"""What a step may do beside the optimizer's rule: clip, average, transform, stand still at a bad loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from mnistnet.engine.losses import SoftmaxCrossEntropy
+from mnistnet.engine.minibatch import AVERAGE, Minibatches
+from mnistnet.engine.optimizers import SGD
+from mnistnet.engine.streams import NOISE, TRANSFORM, stream
+from mnistnet.engine.transform import BoundTransform, Transform, transform_of
+from mnistnet.models import build
+
+MODEL, COUNT = "mlp", 96
+
+
+@dataclass(frozen=True)
+class Dimmed(Transform):
+    """Takes away the same random amount from every pixel of an image."""
+
+    most: int
+
+    def bind(self, n: int, shape: tuple[int, ...]) -> BoundTransform:
+        return lambda images, rng: (
+            np.maximum(images, 100) - rng.integers(0, self.most, (n, 1, 1, 1), dtype=np.uint8)
+        )
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (COUNT, 1, 28, 28), dtype=np.uint8)
+
+
+def labels() -> np.ndarray:
+    return np.random.default_rng(6).integers(0, 10, COUNT)
+
+
+def start(**settings: object) -> Minibatches:
+    options = {"optimizer": SGD(), "batch_size": 80, **settings}
+    network = build(MODEL).initialize(3)
+    return Minibatches(network, images(), labels(), loss="cross_entropy", **options)  # type: ignore[arg-type]
+
+
+def gradient(which: slice, shown: np.ndarray | None = None) -> np.ndarray:
+    network = build(MODEL).initialize(3)
+    shown = images()[which] if shown is None else shown
+    _, parts = network.loss_and_gradients(shown, labels()[which], SoftmaxCrossEntropy())
+    return np.concatenate([part.ravel() for part in parts.values()])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip_norm": 0.5},
+        {"average_decay": 0.9},
+        {"transform": Dimmed(50), "seed": 7},
+        {"clip_norm": 0.1, "average_decay": 0.99, "transform": Dimmed(9), "optimizer": SGD(0.9, 1e-4)},
+    ],
+    ids="-".join,
+)
+def test_the_same_bits_with_any_number_of_workers(settings: dict) -> None:
+    found = []
+    for workers in (1, 2, 3):
+        with start(workers=workers, **settings) as team:
+            outcomes = [team.step(1, 0, 80, 0.1), team.step(2, 80, 16, 0.1)]
+            states = [vector.tobytes() for vector in team.state.values()]
+        found.append((outcomes, states, team.network.vector.tobytes()))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("clip_norm", [0.01, 1e6])
+def test_a_gradient_longer_than_the_norm_is_shortened_to_it(clip_norm: float) -> None:
+    g = gradient(slice(64)).astype(np.float64)
+    length = np.sqrt((g * g).sum())
+    assert 0.01 < length < 1e6
+    with start(clip_norm=clip_norm) as team:
+        before = team.network.vector.copy()
+        team.step(1, 0, 64, 0.1)
+    moved = before - team.network.vector
+    np.testing.assert_allclose(moved, 0.1 * g * min(1.0, clip_norm / length), rtol=1e-3, atol=2e-8)
+
+
+def test_the_average_follows_the_parameters_quickly_at_first() -> None:
+    with start(average_decay=0.5) as team:
+        expected = team.network.vector.astype(np.float64)
+        assert team.state[AVERAGE].tobytes() == team.network.vector.tobytes()
+        for number, rate in ((1, 0.9), (2, 1 - 2 / 11), (200, 0.5)):
+            team.step(number, 0, 64, 0.1)
+            expected += rate * (team.network.vector - expected)
+            np.testing.assert_allclose(team.state[AVERAGE], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_what_a_transform_draws_depends_on_seed_step_and_slot_alone() -> None:
+    transform = Dimmed(200)
+    bound = transform.bind(16, (1, 28, 28))
+    shown = bound(images()[64:80], stream(7, TRANSFORM, 5, 2))
+    with start(transform=transform, seed=7) as team:
+        team.step(5, 64, 16, 0.1)  # the third shard's images, alone: in slot 0
+        alone = team.network.vector.copy()
+    with start(transform=transform, seed=7) as team:
+        before = team.network.vector.copy()
+        team.step(5, 0, 80, 0.1)
+    g = gradient(slice(64, 80), shown)
+    wholes = [bound_of(transform, images()[i : i + 32], stream(7, TRANSFORM, 5, i // 32)) for i in (0, 32)]
+    parts = [gradient(slice(i, i + 32), whole) * 32 for i, whole in zip((0, 32), wholes, strict=True)]
+    expected = (sum(parts) + 16 * g) / 80
+    np.testing.assert_allclose(before - team.network.vector, 0.1 * expected, rtol=1e-3, atol=1e-6)
+    assert not np.allclose(before - alone, 0.1 * g, rtol=1e-3, atol=1e-6)
+
+
+def bound_of(transform: Transform, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return transform.bind(len(shown), shown.shape[1:])(shown, rng)
+
+
+def test_streams_are_apart_and_can_be_had_again() -> None:
+    def first(*place: int, seed: int = 1, purpose: int = NOISE) -> bytes:
+        return stream(seed, purpose, *place).bytes(16)
+
+    assert first(3, 1) == first(3, 1)
+    others = [first(3, 2), first(1, 3), first(3), first(3, 1, seed=2), first(3, 1, purpose=TRANSFORM)]
+    assert len({first(3, 1), *others}) == 6
+
+
+def test_a_loss_that_is_not_finite_changes_nothing() -> None:
+    network = build(MODEL).initialize(3)
+    network.vector[:] = 1e38
+    with Minibatches(
+        network,
+        images(),
+        labels(),
+        loss="cross_entropy",
+        optimizer=SGD(0.9),
+        batch_size=64,
+        average_decay=0.9,
+        workers=2,
+    ) as team:
+        outcome = team.step(1, 0, 64, 0.1)
+        assert not np.isfinite(outcome.loss)
+        assert (team.network.vector == np.float32(1e38)).all()
+        assert not team.state["velocity"].any()
+
+
+def test_a_transform_is_rebuilt_from_its_spec() -> None:
+    assert transform_of(Dimmed(3).spec()) == Dimmed(3)
