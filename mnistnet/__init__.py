@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mnistnet.engine.arrays import PixelScale
     from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
     from mnistnet.engine.network import Network
-    from mnistnet.engine.optimizers import SGD
+    from mnistnet.engine.optimizers import SGD, Adam, AdamW
     from mnistnet.errors import MnistnetError
     from mnistnet.formats import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
     from mnistnet.formats.onnx_export import export_onnx
@@ -34,7 +34,7 @@ _HOMES = {
     "mnistnet.engine.arrays": ("PixelScale",),
     "mnistnet.engine.layers": ("Conv2d", "Dense", "Flatten", "Layer", "MaxPool2d", "ReLU", "Softmax"),
     "mnistnet.engine.network": ("Network",),
-    "mnistnet.engine.optimizers": ("SGD",),
+    "mnistnet.engine.optimizers": ("SGD", "Adam", "AdamW"),
     "mnistnet.errors": ("MnistnetError",),
     "mnistnet.formats": ("Checkpoint", "find_checkpoint", "load_checkpoint", "save_checkpoint"),
     "mnistnet.formats.onnx_export": ("export_onnx",),
@@ -45,6 +45,8 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "SGD",
+    "Adam",
+    "AdamW",
     "Checkpoint",
     "Classifier",
     "Conv2d",

@@ -104,6 +104,7 @@ class Minibatches:
         workers: int = 1,
     ) -> None:
         self.network = network
+        self._optimizer = optimizer
         self._average_decay = average_decay
         shard = network.shard_size(batch_size)
         slots = -(-batch_size // shard)
@@ -112,7 +113,7 @@ class Minibatches:
         states = [*optimizer.state_names, *([] if average_decay is None else [AVERAGE])]
         regions = [
             Region("command", (3,), "int64"),
-            Region("learning_rate", (), kind),
+            Region("factors", (optimizer.factor_count,), kind),
             Region("average_rate", (), kind),
             Region("outcomes", (slots, 2), "float64"),
             Region("squares", (-(-network.size // NORM_BLOCK),), kind),
@@ -187,7 +188,7 @@ class Minibatches:
         if not self._started:
             self._await_workers()
         arrays["command"][:] = number, first, size
-        arrays["learning_rate"][...] = learning_rate
+        arrays["factors"][...] = self._optimizer.factors(number, learning_rate)
         if self._average_decay is not None:
             arrays["average_rate"][...] = 1.0 - min(self._average_decay, number / (number + 9))
         losses, hits = self._rank.step()
@@ -340,7 +341,7 @@ class _Rank:
         calls: list[Call] = [call(np.add, total, other, out=total) for other in others]
         if self._clip_norm is not None:
             calls += self._bind_clipping(total, self._clip_norm)
-        calls += self._optimizer.bind(parameters, total, state, arrays["learning_rate"])
+        calls += self._optimizer.bind(parameters, total, state, arrays["factors"])
         if self._averages:
             average = arrays[f"state.{AVERAGE}"][where]
             calls += [

@@ -148,7 +148,7 @@ class Trainer:
         self, minibatches: Minibatches, epoch: int, count: int
     ) -> Generator[StepResult, None, EpochResult]:
         config = self.config
-        schedule = SCHEDULES[config.lr_schedule]
+        schedule = SCHEDULES[config.lr_schedule]()
         size = config.batch_size
         steps = -(-count // size)
         total_steps = steps * config.nb_epochs

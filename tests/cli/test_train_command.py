@@ -161,11 +161,14 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
             *("--optimizer", "momentun", 2),
             "--optimizer: expected one of sgd, momentum, found 'momentun'; did you mean momentum?",
         ),
-        ("--momentum", "1.5", 2, "momentum: must be >= 0 and < 1, found 1.5"),
-        ("--weight-decay", "-1", 2, "weight decay: must be finite and >= 0, found -1.0"),
+        ("--momentum", "1.5", 2, "--momentum: must be >= 0 and < 1, found 1.5"),
+        ("--weight-decay", "-1", 2, "--weight-decay: must be finite and >= 0, found -1.0"),
         (
             *("--lr-schedule", "cosin", 2),
-            "--lr-schedule: expected one of constant, cosine, found 'cosin'; did you mean cosine?",
+            (
+                "--lr-schedule: expected one of constant, step, cosine, one-cycle, found 'cosin'; "
+                "did you mean cosine?"
+            ),
         ),
         ("--checkpoint-stride", "0", 2, "--checkpoint-stride: must be >= 1, found 0"),
         ("--seed", "-1", 2, "--seed: must be >= 0 and < 2**63, found -1"),

@@ -155,7 +155,10 @@ def test_evaluation_counts_by_hand() -> None:
         ({"nb_epochs": -1}, "--nb-epochs: must be >= 0, found -1"),
         ({"seed": -1}, "--seed: must be >= 0 and < 2**63, found -1"),
         ({"seed": 2**63}, "--seed: must be >= 0 and < 2**63, found 9223372036854775808"),
-        ({"lr_schedule": "step"}, "--lr-schedule: expected constant or cosine, found 'step'"),
+        (
+            {"lr_schedule": "linear"},
+            "--lr-schedule: expected constant or step or cosine or one-cycle, found 'linear'",
+        ),
         ({"workers": 0}, "--workers: must be >= 1, found 0"),
     ],
 )
@@ -166,7 +169,7 @@ def test_values_out_of_range_name_their_flag(values: dict, message: str) -> None
 
 
 def test_momentum_and_decay_are_checked_too() -> None:
-    with pytest.raises(UsageError, match="momentum"):
+    with pytest.raises(UsageError, match="--momentum"):
         SGD(momentum=1.0)
-    with pytest.raises(UsageError, match="weight decay"):
+    with pytest.raises(UsageError, match="--weight-decay"):
         SGD(weight_decay=float("inf"))
