@@ -33,8 +33,8 @@ def export(
         mnistnet export --onnx-path model.onnx --checkpoint-path ckpt/lenet.json
     """
     from mnistnet.data.proof import proof_images
+    from mnistnet.files import same_file
     from mnistnet.formats.checkpoint import find_checkpoint
-    from mnistnet.formats.files import same_file
     from mnistnet.formats.onnx_export import export_onnx
 
     source = find_checkpoint(checkpoint_path or Path("ckpt"))

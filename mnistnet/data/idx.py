@@ -9,7 +9,6 @@ tell, not their name.
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import zlib
 from math import prod
@@ -19,8 +18,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.files import regular_file
-from mnistnet.errors import DataError, OutputError, explain
+from mnistnet.errors import DataError
+from mnistnet.files import regular_file, write_atomically
 
 AnyArray = npt.NDArray[Any]
 
@@ -98,14 +97,7 @@ def write_idx(path: Path, values: AnyArray) -> None:
     content = idx_header(values) + values.astype(values.dtype.newbyteorder(">"), copy=False).tobytes()
     if path.suffix == ".gz":
         content = gzip.compress(content, mtime=0)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write: {explain(error)}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, content)
 
 
 def idx_header(values: AnyArray) -> bytes:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.files import regular_file
 from mnistnet.errors import PictureError
+from mnistnet.files import regular_file
 
 if TYPE_CHECKING:
     from PIL import Image

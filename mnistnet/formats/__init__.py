@@ -11,7 +11,6 @@ from mnistnet.formats.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from mnistnet.formats.files import write_atomically
 
 __all__ = [
     "Architecture",
@@ -20,5 +19,4 @@ __all__ = [
     "load_architecture",
     "load_checkpoint",
     "save_checkpoint",
-    "write_atomically",
 ]

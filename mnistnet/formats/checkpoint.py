@@ -22,8 +22,8 @@ from mnistnet.engine.arrays import FloatArray, PixelScale, Shape
 from mnistnet.engine.layers import LAYER_KINDS, Layer, layer_from_config
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, ShapeError
+from mnistnet.files import read_limited, write_atomically
 from mnistnet.formats.arrays import array_from_json, array_to_json
-from mnistnet.formats.files import read_limited, write_atomically
 from mnistnet.formats.strict_json import JSON, check_plain, member, parse_json, show
 from mnistnet.models import Classifier
 

@@ -23,7 +23,7 @@ from mnistnet import __version__
 from mnistnet.engine.arrays import AnyArray, FloatArray, PixelScale, Shape
 from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
 from mnistnet.errors import ExportError
-from mnistnet.formats.files import check_target, write_atomically
+from mnistnet.files import check_target, write_atomically
 from mnistnet.models import Classifier
 
 INPUT = "images"

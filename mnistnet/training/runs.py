@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TextIO
 
 from mnistnet.errors import CheckpointError, OutputError, UsageError
+from mnistnet.files import check_target, remove_leftovers, write_atomically
 from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
-from mnistnet.formats.files import check_target, remove_leftovers, write_atomically
 from mnistnet.training.trainer import EpochResult
 
 LATEST = "latest.json"

@@ -1,7 +1,8 @@
-"""Files on disk: written whole or not at all, read up to a limit.
+"""Files on disk: written whole or not at all, opened only if they are files, read up to a limit.
 
-A reader never meets half a file, and a save that fails leaves the previous file as it was: the bytes go
-to a temporary file in the same folder, reach the disk, and only then take the name.
+The edge where operating system errors become ours. A reader never meets half a file, and a save that fails
+leaves the previous file as it was: the bytes go to a temporary file in the same folder, reach the disk, and
+only then take the name.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 from mnistnet.errors import MnistnetError, OutputError, explain
 
@@ -19,6 +23,13 @@ _TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]{1,10})-[0-9]+\.mnistnet-tmp", re.D
 _POSIX = os.name == "posix"
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 """What file systems answer that cannot sync a folder: nothing is wrong then, and nothing can be done."""
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -102,6 +113,29 @@ def remove_leftovers(folder: Path) -> tuple[Path, ...]:
     return tuple(removed)
 
 
+@contextmanager
+def regular_file(path: Path, error_class: type[MnistnetError]) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading and give it with its size in bytes.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        error_class: what an operating system error becomes, also one inside the ``with`` block.
+
+    Raises:
+        MnistnetError: of ``error_class``: missing, not a regular file, no permission, read error.
+    """
+    try:
+        # looked at before it is opened: opening a pipe that nobody writes to never returns
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = next((name for is_kind, name in _KINDS if is_kind(status.st_mode)), "something else")
+            raise error_class(f"{path}: not a regular file, but {kind}")
+        with path.open("rb") as file:
+            yield file, status.st_size
+    except OSError as error:
+        raise error_class(f"{path}: {explain(error)}") from error
+
+
 def read_limited(path: Path, limit: int, error_class: type[MnistnetError], *, advice: str = "") -> bytes:
     """All bytes of a regular file, which is measured before it is read.
 
@@ -114,21 +148,10 @@ def read_limited(path: Path, limit: int, error_class: type[MnistnetError], *, ad
     Raises:
         MnistnetError: of ``error_class``: missing, not a regular file, no permission, too large.
     """
-    try:
-        # looked at before it is opened: opening a pipe that nobody writes to never returns
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise error_class(f"{path}: is a directory: expected a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise error_class(f"{path}: is not a regular file")
-        size = status.st_size
-        data = b""
-        if size <= limit:
-            with path.open("rb") as file:
-                data = file.read(limit + 1)
-            size = len(data)
-    except OSError as error:
-        raise error_class(f"{path}: {explain(error)}") from error
+    with regular_file(path, error_class) as (file, size):
+        # a file may have grown since it was measured
+        data = file.read(limit + 1) if size <= limit else b""
+    size = max(size, len(data))
     if size > limit:
         hint = f": {advice}" if advice else ""
         raise error_class(f"{path}: {size} bytes, more than the limit of {limit} bytes{hint}")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mnistnet.errors import CheckpointError, OutputError
-from mnistnet.formats.files import (
+from mnistnet.files import (
     check_target,
     read_limited,
     remove_leftovers,
@@ -193,7 +193,7 @@ def test_killed_while_saving(tmp_path: Path) -> None:
     path.write_bytes(b"previous")
     program = (
         "import os, pathlib, signal, sys\n"
-        "from mnistnet.formats.files import write_atomically\n"
+        "from mnistnet.files import write_atomically\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomically(pathlib.Path(sys.argv[1]), b'half')\n"
     )
@@ -244,14 +244,14 @@ def test_read_limited(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: 5 bytes, more than the limit of 4 bytes: raise it with --x"
     with pytest.raises(CheckpointError, match="missing: no such file"):
         read_limited(tmp_path / "missing", 5, CheckpointError)
-    with pytest.raises(CheckpointError, match="is a directory: expected a file"):
+    with pytest.raises(CheckpointError, match="not a regular file, but a directory"):
         read_limited(tmp_path, 5, CheckpointError)
 
 
 @posix
 def test_read_limited_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(CheckpointError, match="is not a regular file"):
+    with pytest.raises(CheckpointError, match="not a regular file, but a named pipe"):
         read_limited(tmp_path / "pipe", 5, CheckpointError)
 
 
