@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from mnistnet.formats import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
     from mnistnet.formats.onnx_export import export_onnx
     from mnistnet.models import Classifier, build
-    from mnistnet.training import EpochResult, StepResult, Trainer, TrainingConfig, evaluate
+    from mnistnet.reports import Evaluation, evaluate
+    from mnistnet.training import EpochResult, StepResult, Trainer, TrainingConfig
 
 __version__ = "0.1.0"
 
@@ -39,7 +40,8 @@ _HOMES = {
     "mnistnet.formats": ("Checkpoint", "find_checkpoint", "load_checkpoint", "save_checkpoint"),
     "mnistnet.formats.onnx_export": ("export_onnx",),
     "mnistnet.models": ("Classifier", "build"),
-    "mnistnet.training": ("EpochResult", "StepResult", "Trainer", "TrainingConfig", "evaluate"),
+    "mnistnet.reports": ("Evaluation", "evaluate"),
+    "mnistnet.training": ("EpochResult", "StepResult", "Trainer", "TrainingConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -53,6 +55,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "EpochResult",
+    "Evaluation",
     "Flatten",
     "Layer",
     "MaxPool2d",

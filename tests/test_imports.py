@@ -1,6 +1,6 @@
 """Who may import whom: the house has one direction, and every heavy guest has a room.
 
-    errors <- files, engine <- models <- data, formats, reports <- training <- cli
+    errors <- files, engine <- models <- data, formats <- reports <- training <- cli
 
 The syntax trees are walked, so an import inside a function or under TYPE_CHECKING counts too. What is
 really loaded at the start of the program is asked of real processes.
@@ -35,14 +35,14 @@ FLOORS = {
     "models": 2,
     "data": 3,
     "formats": 3,
-    "reports": 3,
-    "training": 4,
+    "reports": 4,
+    "training": 5,
     # the command line, and the doors for other people's conventions beside it
-    "cli": 5,
-    "onnx_backend": 5,
-    "sklearn": 5,
-    "__init__": 5,
-    "__main__": 6,
+    "cli": 6,
+    "onnx_backend": 6,
+    "sklearn": 6,
+    "__init__": 6,
+    "__main__": 7,
 }
 
 GUESTS = {

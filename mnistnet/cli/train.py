@@ -106,7 +106,7 @@ def train(
         mnistnet train --train-data-dir fashion --checkpoint-folder runs/a --seed 1
     """
     from mnistnet.data.dataset import load_folder
-    from mnistnet.training.evaluation import evaluate
+    from mnistnet.reports.evaluation import evaluate
     from mnistnet.training.runs import RunFolder, new_folder
     from mnistnet.training.trainer import Trainer
 

@@ -1,6 +1,5 @@
-"""Training: the Trainer, evaluation, and runs on disk."""
+"""Training: the Trainer, and runs on disk."""
 
-from mnistnet.training.evaluation import Evaluation, evaluate
 from mnistnet.training.trainer import EpochResult, StepResult, Trainer, TrainingConfig
 
-__all__ = ["EpochResult", "Evaluation", "StepResult", "Trainer", "TrainingConfig", "evaluate"]
+__all__ = ["EpochResult", "StepResult", "Trainer", "TrainingConfig"]

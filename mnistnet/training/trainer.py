@@ -15,7 +15,7 @@ from mnistnet.engine.optimizers import SGD, Optimizer
 from mnistnet.engine.schedules import SCHEDULES
 from mnistnet.errors import DataError, DivergedError, UsageError
 from mnistnet.models import Classifier
-from mnistnet.training.evaluation import evaluate
+from mnistnet.reports.evaluation import evaluate
 
 SEED_LIMIT = 2**63
 LARGEST_FLOAT32 = 3.4028234e38

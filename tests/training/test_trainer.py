@@ -1,6 +1,6 @@
 """The Trainer: what it yields, what it refuses, and that its results depend on nothing else."""
 
-from math import cos, log, pi
+from math import cos, pi
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.optimizers import SGD
 from mnistnet.errors import DataError, DivergedError, UsageError
 from mnistnet.models import Classifier, build
-from mnistnet.training.evaluation import evaluate
+from mnistnet.reports.evaluation import evaluate
 from mnistnet.training.trainer import EpochResult, StepResult, Trainer, TrainingConfig, epoch_order
 
 DIGITS = tuple(str(digit) for digit in range(10))
@@ -125,25 +125,6 @@ def test_epoch_orders_are_permutations_of_their_own() -> None:
     assert epoch_order(1000, 3, 1).tolist() == first.tolist()
     assert epoch_order(1000, 3, 2).tolist() != first.tolist()
     assert epoch_order(1000, 4, 1).tolist() != first.tolist()
-
-
-def test_an_untrained_networks_loss_is_near_that_of_guessing() -> None:
-    model = classifier()
-    model.network.vector[...] = 0
-    found = evaluate(model, dataset(40))
-    assert found.loss == pytest.approx(log(10))
-    assert found.images == 40
-
-
-def test_evaluation_counts_by_hand() -> None:
-    model = classifier()
-    data = dataset(60)
-    probabilities = model.probabilities(data.images)
-    correct = sum(int(row.argmax() == label) for row, label in zip(probabilities, data.labels, strict=True))
-    loss = -np.mean([log(row[label]) for row, label in zip(probabilities, data.labels, strict=True)])
-    found = evaluate(model, data, threads=2)
-    assert (found.correct, found.accuracy) == (correct, correct / 60)
-    assert found.loss == pytest.approx(loss, rel=1e-6)
 
 
 @pytest.mark.parametrize(
