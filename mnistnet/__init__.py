@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mnistnet.formats.onnx_export import export_onnx
     from mnistnet.models import Classifier, build
     from mnistnet.reports import Evaluation, evaluate
-    from mnistnet.training import EpochResult, StepResult, Trainer, TrainingConfig
+    from mnistnet.training.config import TrainingConfig
+    from mnistnet.training.trainer import EpochResult, StepResult, Trainer, TrainerState
 
 __version__ = "0.1.0"
 
@@ -41,7 +42,8 @@ _HOMES = {
     "mnistnet.formats.onnx_export": ("export_onnx",),
     "mnistnet.models": ("Classifier", "build"),
     "mnistnet.reports": ("Evaluation", "evaluate"),
-    "mnistnet.training": ("EpochResult", "StepResult", "Trainer", "TrainingConfig"),
+    "mnistnet.training.config": ("TrainingConfig",),
+    "mnistnet.training.trainer": ("EpochResult", "StepResult", "Trainer", "TrainerState"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -68,6 +70,7 @@ __all__ = [
     "Splits",
     "StepResult",
     "Trainer",
+    "TrainerState",
     "TrainingConfig",
     "__version__",
     "build",

@@ -19,6 +19,7 @@ the edge where a file or a flag is known, code raises with what it knows; the ed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 
@@ -78,6 +79,11 @@ class DivergedError(MnistnetError):
     """The loss is not finite any more."""
 
     exit_code = 9
+
+    def __init__(self, message: str, batch: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.batch = batch
+        """Which of the training images were in the batch that had such a loss."""
 
 
 class WorkerError(MnistnetError):

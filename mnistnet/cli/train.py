@@ -18,8 +18,9 @@ from mnistnet.errors import CheckpointError, DataError, UsageError
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
     from mnistnet.models import Classifier
+    from mnistnet.training.config import TrainingConfig
     from mnistnet.training.runs import RunFolder
-    from mnistnet.training.trainer import EpochResult, StepResult, Trainer, TrainingConfig
+    from mnistnet.training.trainer import EpochResult, StepResult, Trainer
 
 TRAINING, NETWORK, DATA, OUTPUT = "Training", "Network", "Data", "Output"
 DEFAULT_RUNS = Path("ckpt")
@@ -160,7 +161,7 @@ def _configuration(
 ) -> TrainingConfig:
     from mnistnet.engine.optimizers import SGD
     from mnistnet.engine.schedules import SCHEDULES
-    from mnistnet.training.trainer import TrainingConfig
+    from mnistnet.training.config import TrainingConfig
 
     choose("--optimizer", optimizer, ("sgd", "momentum"))
     choose("--lr-schedule", lr_schedule, tuple(SCHEDULES))
@@ -178,7 +179,7 @@ def _configuration(
         batch_size=batch_size,
         nb_epochs=nb_epochs,
         optimizer=SGD(default_momentum if momentum is None else momentum, weight_decay),
-        lr_schedule=lr_schedule,
+        lr_schedule=SCHEDULES[lr_schedule](),
         seed=seed,
         workers=count,
     )
@@ -286,7 +287,7 @@ def _checkpoint(trainer: Trainer, facts: dict[str, Any], result: EpochResult | N
         "nb_epochs": config.nb_epochs,
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
-        "lr_schedule": config.lr_schedule,
+        "lr_schedule": config.lr_schedule.name,
         "optimizer": {"name": config.optimizer.name, **config.optimizer.config()},
         "loss_function": config.loss,
         "seed": config.seed,

@@ -2,56 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 from time import perf_counter
 
 import numpy as np
 
 from mnistnet.data.dataset import Dataset
-from mnistnet.engine.minibatch import Minibatches, choose_workers
-from mnistnet.engine.optimizers import SGD, Optimizer
-from mnistnet.engine.schedules import SCHEDULES
+from mnistnet.engine.arrays import FloatArray, IntArray
+from mnistnet.engine.minibatch import AVERAGE, Minibatches, choose_workers
+from mnistnet.engine.network import Network
 from mnistnet.errors import DataError, DivergedError, UsageError
 from mnistnet.models import Classifier
-from mnistnet.reports.evaluation import evaluate
+from mnistnet.reports import evaluate
+from mnistnet.training.config import TrainingConfig
+from mnistnet.training.pace import Counted, Leg, Pace, Replayed, Timed
 
-SEED_LIMIT = 2**63
-LARGEST_FLOAT32 = 3.4028234e38
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How to train. Every run with the same configuration and data gives the same bits.
-
-    Raises:
-        UsageError: a value is out of range; the message names its flag.
-    """
-
-    learning_rate: float = 0.05
-    batch_size: int = 64
-    nb_epochs: int = 5
-    optimizer: Optimizer = field(default_factory=lambda: SGD(momentum=0.9, weight_decay=5e-4))
-    lr_schedule: str = "cosine"
-    seed: int = 0
-    loss: str = "cross_entropy"
-    workers: int | None = None
-    """Processes to use; None means as many as help. The result does not depend on it."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.learning_rate <= LARGEST_FLOAT32:
-            raise UsageError(f"--learning-rate: must be finite and > 0, found {self.learning_rate}")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size: must be >= 1, found {self.batch_size}")
-        if self.nb_epochs < 0:
-            raise UsageError(f"--nb-epochs: must be >= 0, found {self.nb_epochs}")
-        if not 0 <= self.seed < SEED_LIMIT:
-            raise UsageError(f"--seed: must be >= 0 and < 2**63, found {self.seed}")
-        if self.lr_schedule not in SCHEDULES:
-            raise UsageError(f"--lr-schedule: expected {' or '.join(SCHEDULES)}, found {self.lr_schedule!r}")
-        if self.workers is not None and self.workers < 1:
-            raise UsageError(f"--workers: must be >= 1, found {self.workers}")
+PARAMETERS = "parameters"
+BEST = "best"
 
 
 @dataclass(frozen=True)
@@ -71,6 +40,8 @@ class StepResult:
     accuracy: float
     """Share of the epoch's images so far that were right when they were trained on, in [0, 1]."""
     learning_rate: float
+    progress: float
+    """Share of the whole training that is done, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +58,44 @@ class EpochResult:
     learning_rate: float
     """Of the last step."""
     seconds: float
-    """Of training, without validation."""
+    """Of training, without validation; since the training was last taken up."""
+    is_best: bool = False
+    """Whether no epoch before had this validation accuracy, or had it with this small a loss."""
+    is_last: bool = False
+    """Whether the training ends with it."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch with the best validation."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """Where a training is between two steps: all that another Trainer needs to go on with the same bits.
+
+    Nothing random is part of it: orders, dropout and augmentation follow from the seed and the position.
+    """
+
+    epoch: int
+    """Whole epochs done."""
+    step: int
+    """Steps done in the epoch that is under way."""
+    steps: int
+    """Steps done in all."""
+    loss: float
+    """Sum over the images of the epoch that is under way."""
+    correct: int
+    images: int
+    best: Best | None
+    legs: tuple[Leg, ...]
+    """Of a training with a budget."""
+    vectors: Mapping[str, FloatArray]
+    """(P,) each: the optimizer's, ``parameters``, and where there are such ``average`` and ``best``."""
 
 
 class Trainer:
@@ -96,20 +104,72 @@ class Trainer:
     Args:
         classifier: whose network is trained, from the values that it has.
         config: how.
+        state: of a training of the same network, to go on with. The configuration may say other things than
+            it did then, as long as the optimizer keeps the same vectors.
+
+    Raises:
+        UsageError: the state does not fit the network or the configuration.
     """
 
-    def __init__(self, classifier: Classifier, config: TrainingConfig) -> None:
+    def __init__(
+        self, classifier: Classifier, config: TrainingConfig, state: TrainerState | None = None
+    ) -> None:
         self.classifier = classifier
         self.config = config
-        self.epoch = 0
+        self._averaged = config.average_decay is not None
+        self._model = classifier
+        if self._averaged:
+            network = classifier.network
+            self._model = replace(classifier, network=Network(network.layers, network.input_shape))
+        vector = classifier.network.vector
+        names = (*config.optimizer.state_names, *([AVERAGE] if self._averaged else []))
+        if state is None:
+            vectors = {name: np.zeros_like(vector) for name in names}
+            if self._averaged:
+                vectors[AVERAGE][...] = vector
+            state = TrainerState(0, 0, 0, 0.0, 0, 0, None, (), {PARAMETERS: vector, **vectors})
+        _check_vectors(state.vectors, names, vector)
+        self.epoch = state.epoch
         """Whole epochs done."""
-        self.step = 0
+        self.step = state.step
         """Steps done in the epoch that is under way."""
+        self.steps = state.steps
+        """Steps done in all."""
+        self.best = state.best
+        """The epoch with the best validation; its parameters are the network's when the training ends."""
+        self._loss, self._correct, self._images = state.loss, state.correct, state.images
+        self._legs = list(state.legs)
+        self._vectors = {name: vector.copy() for name, vector in state.vectors.items()}
+        self._use_result()
+
+    @property
+    def model(self) -> Classifier:
+        """The classifier as it would be used now: where parameters are averaged, with the average.
+
+        Its parameters change with the next step.
+        """
+        return self._model
+
+    def state(self) -> TrainerState:
+        """All that is needed to go on from here: a copy."""
+        return TrainerState(
+            self.epoch,
+            self.step,
+            self.steps,
+            self._loss,
+            self._correct,
+            self._images,
+            self.best,
+            tuple(self._legs),
+            {name: vector.copy() for name, vector in self._vectors.items()},
+        )
 
     def run(self, train: Dataset, validation: Dataset | None = None) -> Iterator[StepResult | EpochResult]:
-        """Train; the caller prints, saves and stops (by leaving the loop).
+        """Train from where the training is; the caller prints, saves and stops (by leaving the loop).
 
-        Between two results the network's parameters are whole: they may be saved, not changed.
+        Between two results `model` and `state` are whole: they may be saved, not changed. When the loop is
+        left, however it is left, the network has the parameters of the best epoch if there was validation,
+        else their average if there is one, else the last.
 
         Raises:
             DataError: a batch is larger than the data.
@@ -119,71 +179,176 @@ class Trainer:
         config, network = self.config, self.classifier.network
         if config.batch_size > len(train):
             raise DataError(f"--batch-size: {config.batch_size} exceeds the {len(train)} training images")
-        if config.nb_epochs == 0:
+        pace = self._pace(len(train))
+        unmeasured = self._images == len(train)  # left between an epoch's last step and its result
+        if not unmeasured and (pace.is_over(self.steps) or self._out_of_patience()):
             return
-        workers = choose_workers(network, config.batch_size, config.workers)
-        with Minibatches(
-            network,
-            train.images,
-            train.labels,
-            loss=config.loss,
-            optimizer=config.optimizer,
-            batch_size=config.batch_size,
-            pixels=self.classifier.pixels,
-            workers=workers,
-        ) as minibatches:
-            for epoch in range(1, config.nb_epochs + 1):
-                minibatches.set_order(epoch_order(len(train), config.seed, epoch))
-                result = yield from self._epoch(minibatches, epoch, len(train))
-                if not np.isfinite(network.vector).all():
-                    # the last step's loss was finite still; what it made of the parameters is not
-                    raise DivergedError(self._explain(result.loss, epoch, self.step))
+        network.vector[...] = self._vectors[PARAMETERS]
+        try:
+            with Minibatches(
+                network,
+                train.images,
+                train.labels,
+                loss=config.loss,
+                optimizer=config.optimizer,
+                batch_size=config.batch_size,
+                pixels=self.classifier.pixels,
+                seed=config.seed,
+                transform=config.transform,
+                clip_norm=config.clip_norm,
+                average_decay=config.average_decay,
+                workers=choose_workers(network, config.batch_size, config.workers),
+            ) as minibatches:
+                self._attach(minibatches)
+                yield from self._epochs(minibatches, pace, train, validation)
+        finally:
+            self._detach()
+
+    def _pace(self, count: int) -> Pace:
+        config = self.config
+        if config.replay is not None:
+            return Replayed(*config.replay)
+        if config.budget is not None:
+            timed = Timed(config.budget, self._legs)
+            self._legs = timed.legs
+            return timed
+        return Counted(config.nb_epochs * -(-count // config.batch_size))
+
+    def _out_of_patience(self) -> bool:
+        patience, best = self.config.patience, self.best
+        return patience is not None and best is not None and self.epoch - best.epoch >= patience
+
+    def _attach(self, minibatches: Minibatches) -> None:
+        """Let the vectors be those that the workers share."""
+        for name, vector in minibatches.state.items():
+            vector[...] = self._vectors[name]
+        self._vectors |= {PARAMETERS: self.classifier.network.vector, **minibatches.state}
+        if self._averaged:
+            self._model.network.place(self._vectors[AVERAGE])
+
+    def _detach(self) -> None:
+        self._vectors = {name: vector.copy() for name, vector in self._vectors.items()}
+        self._use_result()
+
+    def _use_result(self) -> None:
+        """Give the networks the parameters that a training which ends here leaves them."""
+        now = self._vectors[AVERAGE if self._averaged else PARAMETERS]
+        result = self._vectors.get(BEST, now)
+        self.classifier.network.vector[...] = result
+        if self._averaged:
+            self._model.network.place(result.copy())
+
+    def _epochs(
+        self, minibatches: Minibatches, pace: Pace, train: Dataset, validation: Dataset | None
+    ) -> Iterator[StepResult | EpochResult]:
+        over = False
+        while not over:
+            epoch = self.epoch + 1
+            order = epoch_order(len(train), self.config.seed, epoch)
+            minibatches.set_order(order)
+            result = yield from self._epoch(minibatches, pace, train, order)
+            if not np.isfinite(self._vectors[PARAMETERS]).all():
+                # the last step's loss was finite still; what it made of the parameters is not
+                raise self._diverged(result.loss, train, order[:0])
+            if self._images == len(train):  # not cut short by a budget
                 self.epoch, self.step = epoch, 0
-                if validation is not None:
-                    found = evaluate(self.classifier, validation)
-                    result = replace(result, validation_loss=found.loss, validation_accuracy=found.accuracy)
-                yield result
+                self._loss, self._correct, self._images = 0.0, 0, 0
+            if validation is not None:
+                result = self._validate(result, validation)
+            over = pace.is_over(self.steps) or self._out_of_patience()
+            yield replace(result, is_last=over)
 
     def _epoch(
-        self, minibatches: Minibatches, epoch: int, count: int
+        self, minibatches: Minibatches, pace: Pace, train: Dataset, order: IntArray
     ) -> Generator[StepResult, None, EpochResult]:
-        config = self.config
-        schedule = SCHEDULES[config.lr_schedule]()
-        size = config.batch_size
+        """What is left of an epoch."""
+        count, size = len(train), self.config.batch_size
         steps = -(-count // size)
-        total_steps = steps * config.nb_epochs
-        loss = 0.0
-        correct = done = 0
-        learning_rate = config.learning_rate
+        epoch = self.epoch + 1
         seconds = 0.0
-        for step in range(steps):
+        while self.step < steps and not pace.is_over(self.steps):
+            learning_rate = self._learning_rate(pace, self.steps)
+            first = self.step * size
             started = perf_counter()
-            learning_rate = config.learning_rate * schedule(((epoch - 1) * steps + step) / total_steps)
-            outcome = minibatches.step(
-                (epoch - 1) * steps + step + 1, step * size, min(size, count - step * size), learning_rate
-            )
+            outcome = minibatches.step(self.steps + 1, first, min(size, count - first), learning_rate)
             seconds += perf_counter() - started
             if not isfinite(outcome.loss):
-                raise DivergedError(self._explain(outcome.loss, epoch, step + 1))
-            loss += outcome.loss
-            correct += outcome.correct
-            done += outcome.images
-            self.step = step + 1
+                raise self._diverged(outcome.loss, train, order[first : first + size])
+            self.step += 1
+            self.steps += 1
+            self._loss += outcome.loss
+            self._correct += outcome.correct
+            self._images += outcome.images
             yield StepResult(
-                epoch, step + 1, steps, outcome.images, loss / done, correct / done, learning_rate
+                epoch,
+                self.step,
+                steps,
+                outcome.images,
+                self._loss / self._images,
+                self._correct / self._images,
+                learning_rate,
+                pace.progress(self.steps),
             )
-        return EpochResult(epoch, loss / done, correct / done, None, None, learning_rate, seconds)
-
-    def _explain(self, loss: float, epoch: int, step: int) -> str:
-        broken = [n for n, v in self.classifier.network.parameters().items() if not np.isfinite(v).all()]
-        where = ""
-        if broken:
-            index = int(broken[0].split(".")[0])
-            where = f" and layer {index} ({self.classifier.network.layers[index].kind}) is not finite"
-        return (
-            f"training diverged at step {step} of epoch {epoch}: the loss is {loss}{where}; try a lower "
-            f"--learning-rate than {self.config.learning_rate:g}; checkpoints already written are intact"
+        return EpochResult(
+            epoch,
+            self._loss / self._images,
+            self._correct / self._images,
+            None,
+            None,
+            self._learning_rate(pace, self.steps - 1),
+            seconds,
         )
+
+    def _learning_rate(self, pace: Pace, step: int) -> float:
+        return self.config.learning_rate * self.config.lr_schedule(pace.progress(step))
+
+    def _validate(self, result: EpochResult, validation: Dataset) -> EpochResult:
+        found = evaluate(self.model, validation)
+        best = self.best
+        is_best = best is None or (-found.accuracy, found.loss) < (-best.accuracy, best.loss)
+        if is_best:
+            self.best = Best(result.epoch, found.accuracy, found.loss)
+            self._vectors[BEST] = self.model.network.vector.copy()
+        return replace(
+            result, validation_loss=found.loss, validation_accuracy=found.accuracy, is_best=is_best
+        )
+
+    def _diverged(self, loss: float, train: Dataset, batch: IntArray) -> DivergedError:
+        network, config = self.classifier.network, self.config
+        broken = _first_broken_layer(network, self.classifier.pixels.apply(train.images[batch]))
+        where = "" if broken is None else f" and layer {broken} ({network.layers[broken].kind}) is not finite"
+        clip = "" if config.clip_norm is not None else " or --clip-norm 1"
+        return DivergedError(
+            f"training diverged at step {self.step + 1} of epoch {self.epoch + 1}: "
+            f"the loss is {loss}{where}; try a lower --learning-rate than {config.learning_rate:g}{clip}; "
+            "checkpoints already written are intact",
+            batch=batch.tolist(),
+        )
+
+
+def _first_broken_layer(network: Network, images: FloatArray) -> int | None:
+    """The first layer with a parameter that is not finite, else the first whose output is not."""
+    parameters = network.parameters()
+    for name, values in parameters.items():
+        if not np.isfinite(values).all():
+            return int(name.split(".")[0])
+    for index in range(len(network.layers) if len(images) else 0):
+        lower = Network(network.layers[: index + 1], network.input_shape)
+        for name, values in lower.parameters().items():
+            values[...] = parameters[name]
+        if not np.isfinite(lower.predict(images)).all():
+            return index
+    return None
+
+
+def _check_vectors(vectors: Mapping[str, FloatArray], names: Sequence[str], like: FloatArray) -> None:
+    kept = sorted(set(vectors) - {PARAMETERS, BEST})
+    if PARAMETERS not in vectors or kept != sorted(names):
+        wanted = ", ".join([PARAMETERS, *sorted(names)])
+        raise UsageError(f"state: expected the vectors {wanted}, found {', '.join(sorted(vectors))}")
+    for name, vector in vectors.items():
+        if vector.shape != like.shape:
+            raise UsageError(f"state: {name}: expected {like.shape}, found {vector.shape}")
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
