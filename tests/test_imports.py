@@ -157,7 +157,7 @@ def test_the_engine_needs_numpy_and_the_standard_library(module):
 
 @pytest.mark.parametrize("module", [module for module in TREES if module.startswith("engine/layers/")])
 def test_layers_know_neither_network_nor_optimizers_nor_files(module):
-    known = ("arrays", "blas", "workspace", "layers")
+    known = ("arrays", "blas", "workspace", "streams", "layers")
     allowed = tuple(f"mnistnet.engine.{name}" for name in known)
     for name in imports_of(module):
         if name.startswith("mnistnet."):

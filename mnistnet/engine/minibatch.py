@@ -25,7 +25,7 @@ from mnistnet.engine.losses import LOSSES
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import OPTIMIZERS, Optimizer
 from mnistnet.engine.plan import Plan
-from mnistnet.engine.streams import TRANSFORM, stream
+from mnistnet.engine.streams import TRANSFORM, Noise, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
 from mnistnet.engine.workers import Region, Rendezvous, Workers, usable_cores
 from mnistnet.engine.workspace import Workspace
@@ -110,15 +110,17 @@ class Minibatches:
         slots = -(-batch_size // shard)
         rows = images.reshape(len(images), -1)
         kind = network.dtype.str
-        states = [*optimizer.state_names, *([] if average_decay is None else [AVERAGE])]
+        states = dict.fromkeys(optimizer.state_names, network.trainable)
+        if average_decay is not None:
+            states[AVERAGE] = network.size
         regions = [
             Region("command", (3,), "int64"),
             Region("factors", (optimizer.factor_count,), kind),
             Region("average_rate", (), kind),
             Region("outcomes", (slots, 2), "float64"),
-            Region("squares", (-(-network.size // NORM_BLOCK),), kind),
+            Region("squares", (-(-network.trainable // NORM_BLOCK),), kind),
             Region("vector", (network.size,), kind),
-            *(Region(f"state.{name}", (network.size,), kind) for name in states),
+            *(Region(f"state.{name}", (size,), kind) for name, size in states.items()),
             *(Region(f"gradient.{slot}", (network.size,), kind) for slot in range(slots)),
             Region("order", (len(rows),), "int64"),
         ]
@@ -158,7 +160,8 @@ class Minibatches:
             self._stack = stack.pop_all()
         network.place(arrays["vector"])
         self.state: Mapping[str, FloatArray] = {name: arrays[f"state.{name}"] for name in states}
-        """The optimizer's vectors and the average by name, (P,) each: read or set them between steps."""
+        """By name the optimizer's vectors, as long as what is trained, and the average (P,): read or set them
+        between steps."""
         self._arrays = arrays
         self._started = False
 
@@ -254,9 +257,10 @@ class _Rank:
         self._plans: dict[tuple[int, int], Plan] = {}
         self._transforms: dict[int, BoundTransform] = {}
         self._updates: dict[int, Sequence[Call]] = {}
-        blocks = -(-network.size // NORM_BLOCK)
-        bounds = [blocks * r // ranks * NORM_BLOCK for r in range(ranks)] + [network.size]
+        blocks = -(-network.trainable // NORM_BLOCK)
+        bounds = [blocks * r // ranks * NORM_BLOCK for r in range(ranks)] + [network.trainable]
         self._slice = slice(bounds[rank], bounds[rank + 1])
+        self._noise = Noise(self._seed)
 
     def step(self) -> tuple[list[float], list[float]]:
         """What the command says, in lock step with the other ranks.
@@ -299,7 +303,11 @@ class _Rank:
             plan.load(arrays["rows"], index)
         else:
             plan.load(self._transformed(index, stream(self._seed, TRANSFORM, number, slot)), slice(None))
+        self._noise.step, self._noise.slot = number, slot
         plan.run()
+        if len(self._network.momenta):
+            # a shard's measurements count by its share of the batch
+            arrays[f"gradient.{slot}"][self._network.trainable :] *= len(index) / size
         arrays["outcomes"][slot] = loss.loss, np.count_nonzero(loss.hits)
 
     def _transformed(self, index: IntArray, rng: np.random.Generator) -> AnyArray:
@@ -326,6 +334,7 @@ class _Rank:
             n,
             loss=self._loss,
             gradients=self._network.views(self._arrays[f"gradient.{slot}"]),
+            noise=self._noise,
             workspace=self._workspaces.get(n),
         )
         self._workspaces[n] = plan.workspace
@@ -335,21 +344,46 @@ class _Rank:
 
     def _bind_update(self, slots: int) -> Sequence[Call]:
         arrays, where = self._arrays, self._slice
-        total, *others = (arrays[f"gradient.{slot}"][where] for slot in range(slots))
-        parameters = arrays["vector"][where]
+        total, calls = self._bind_sum(slots, where)
         state = {name: arrays[f"state.{name}"][where] for name in self._optimizer.state_names}
-        calls: list[Call] = [call(np.add, total, other, out=total) for other in others]
         if self._clip_norm is not None:
             calls += self._bind_clipping(total, self._clip_norm)
-        calls += self._optimizer.bind(parameters, total, state, arrays["factors"])
-        if self._averages:
-            average = arrays[f"state.{AVERAGE}"][where]
-            calls += [
-                call(np.subtract, parameters, average, out=total),
-                call(np.multiply, total, arrays["average_rate"], out=total),
-                call(np.add, average, total, out=average),
-            ]
+        calls += self._optimizer.bind(arrays["vector"][where], total, state, arrays["factors"])
+        calls += self._bind_average(where, total)
+        if self._rank == self._ranks - 1:  # the statistics are few
+            calls += self._bind_statistics(slots)
         return calls
+
+    def _bind_sum(self, slots: int, where: slice) -> tuple[FloatArray, list[Call]]:
+        """The sum of the slots, in the place of the first one."""
+        total, *others = (self._arrays[f"gradient.{slot}"][where] for slot in range(slots))
+        return total, [call(np.add, total, other, out=total) for other in others]
+
+    def _bind_average(self, where: slice, scratch: FloatArray) -> Sequence[Call]:
+        """Let the moving average, where there is one, follow the vector."""
+        if not self._averages:
+            return ()
+        average = self._arrays[f"state.{AVERAGE}"][where]
+        return (
+            call(np.subtract, self._arrays["vector"][where], average, out=scratch),
+            call(np.multiply, scratch, self._arrays["average_rate"], out=scratch),
+            call(np.add, average, scratch, out=average),
+        )
+
+    def _bind_statistics(self, slots: int) -> Sequence[Call]:
+        """Let the layers' statistics follow what the shards have measured."""
+        where = slice(self._network.trainable, None)
+        measured, calls = self._bind_sum(slots, where)
+        statistics = self._arrays["vector"][where]
+        if not len(statistics):
+            return ()
+        return [
+            *calls,
+            call(np.subtract, measured, statistics, out=measured),
+            call(np.multiply, measured, self._network.momenta, out=measured),
+            call(np.add, statistics, measured, out=statistics),
+            *self._bind_average(where, measured),
+        ]
 
     def _bind_clipping(self, gradient: FloatArray, clip_norm: float) -> Sequence[Call]:
         """Shorten the gradient, of which this is the rank's slice, to at most ``clip_norm``."""

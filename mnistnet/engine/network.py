@@ -29,6 +29,9 @@ SMALL_SHARD_BYTES = 64 * 1024
 class Network:
     """A chain of layers: (N, C, H, W) or (N, F) in, (N, K) out.
 
+    All parameters live in one flat vector: what is trained, layer by layer, and behind it the statistics that
+    layers keep of what they have seen (`Layer.statistics`), again layer by layer.
+
     Args:
         layers: in order; the network keeps copies of its own.
         input_shape: (C, H, W) or (F,) of one sample.
@@ -48,21 +51,32 @@ class Network:
         if len(self.input_shape) not in (1, 3) or min(self.input_shape) < 1:
             raise ShapeError(f"input shape: expected (C, H, W) or (F,), found {self.input_shape}")
         self.shapes: list[Shape] = [self.input_shape]
-        self._slots: list[tuple[int, str, Shape, slice]] = []
-        size = 0
+        found: list[tuple[int, str, Shape, float | None]] = []
         for index, layer in enumerate(self.layers):
             try:
                 shape = layer.output_shape(self.shapes[-1])
                 parameters = layer.parameter_shapes(self.shapes[-1])
             except ShapeError as error:
                 raise error.at(f"layer {index} ({layer.kind})") from error
-            for name, parameter in parameters.items():
-                self._slots.append((index, name, parameter, slice(size, size + prod(parameter))))
-                size += prod(parameter)
+            found += [(index, name, s, layer.statistics.get(name)) for name, s in parameters.items()]
             self.shapes.append(shape)
-        self.size = size
+        sizes = [prod(shape) for _, _, shape, momentum in found if momentum is None]
+        self.trainable = sum(sizes)
+        """How many numbers of the vector are trained; the statistics begin there."""
+        self.momenta: FloatArray = np.concatenate(
+            [np.zeros(0, dtype), *(np.full(prod(s), m, dtype) for _, _, s, m in found if m is not None)]
+        )
+        """The momentum of every number of the statistics."""
+        self._slots: list[tuple[int, str, Shape, slice]] = []
+        ends = {True: 0, False: self.trainable}
+        for index, name, shape, momentum in found:
+            start = ends[momentum is None]
+            ends[momentum is None] = stop = start + prod(shape)
+            self._slots.append((index, name, shape, slice(start, stop)))
+        self.size = ends[False]
+        """P, how many numbers the vector has."""
         self._plans: dict[tuple[int, PixelScale], list[Plan]] = {}
-        self.place(np.zeros(size, dtype))
+        self.place(np.zeros(self.size, dtype))
 
     @property
     def output_shape(self) -> Shape:
@@ -172,7 +186,7 @@ class Network:
         *,
         pixels: PixelScale = UNIT_SCALE,
     ) -> tuple[float, dict[str, FloatArray]]:
-        """Mean loss of one batch and its gradient by every parameter, worked out as a single shard.
+        """Mean loss of one batch and its gradient by all that is trained, worked out as a single shard.
 
         Args:
             images: (N, C, H, W) or (N, F), as in `predict`.
@@ -189,7 +203,12 @@ class Network:
             plan.loss.labels[:] = labels
             plan.loss.scale[...] = 1.0 / len(images)
             plan.run()
-        return float(plan.loss.loss) / len(images), self.parameters(vector)
+        gradients = {
+            f"{index}.{name}": vector[where].reshape(shape)
+            for index, name, shape, where in self._slots
+            if where.stop <= self.trainable
+        }
+        return float(plan.loss.loss) / len(images), gradients
 
     def _predict_shards(
         self, rows: AnyArray, out: FloatArray, starts: Sequence[int], size: int, pixels: PixelScale

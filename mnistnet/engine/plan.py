@@ -26,6 +26,7 @@ from mnistnet.engine.arrays import (
 )
 from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, call
 from mnistnet.engine.losses import BoundLoss, Loss
+from mnistnet.engine.streams import Noise
 from mnistnet.engine.workspace import Workspace
 
 LOADING = 0  # the moment at which a shard's images are loaded; operation i runs forward at i + 1
@@ -49,6 +50,7 @@ class Plan:
         size: n, the number of images in the shard.
         loss: what to train for; without it the plan only predicts.
         gradients: for each layer, where its parameters' gradients go; needed with ``loss``.
+        noise: what layers draw from in training.
         workspace: an already settled workspace of a plan of the same blueprint, size and loss. The two
             plans then share all buffers: they may run in turn, not at once. Binding clears what the other
             plans had packed, so `prepare` comes next.
@@ -61,11 +63,13 @@ class Plan:
         *,
         loss: Loss | None = None,
         gradients: Sequence[Mapping[str, FloatArray]] | None = None,
+        noise: Noise | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         self.size = size
         self.blueprint = blueprint
         self._loss_rule = loss
+        self._noise = noise or Noise()
         self._gradients = gradients or [{}] * len(blueprint.layers)
         if workspace is None:
             self.workspace = Workspace()
@@ -161,6 +165,8 @@ class Plan:
                     and not operation.backward_reads_output,
                     gradients=self._gradients[layer],
                     dtype=dtype,
+                    layer=layer,
+                    noise=self._noise,
                 ),
             )
             y = bound.y

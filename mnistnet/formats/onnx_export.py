@@ -21,7 +21,19 @@ from onnx.reference import ReferenceEvaluator
 
 from mnistnet import __version__
 from mnistnet.engine.arrays import AnyArray, FloatArray, PixelScale, Shape
-from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
 from mnistnet.errors import ExportError
 from mnistnet.files import check_target, write_atomically
 from mnistnet.models import Classifier
@@ -245,6 +257,30 @@ def _(layer: Dense, site: OnnxSite) -> None:  # noqa: ARG001
 @add_nodes.register
 def _(layer: ReLU, site: OnnxSite) -> None:  # noqa: ARG001
     site.node("Relu")
+
+
+@add_nodes.register
+def _(layer: LeakyReLU, site: OnnxSite) -> None:
+    site.node("LeakyRelu", alpha=layer.slope)
+
+
+@add_nodes.register
+def _(layer: Sigmoid, site: OnnxSite) -> None:  # noqa: ARG001
+    site.node("Sigmoid")
+
+
+@add_nodes.register
+def _(layer: BatchNorm, site: OnnxSite) -> None:
+    # momentum 1: the statistics stay as they are. No runtime looks at it, but with any other the reference
+    # evaluator moves them towards its input's below opset 14
+    parameters = ("weight", "bias", "running_mean", "running_var")
+    site.node("BatchNormalization", *parameters, epsilon=layer.epsilon, momentum=1.0)
+
+
+@add_nodes.register
+def _(layer: Dropout, site: OnnxSite) -> None:  # noqa: ARG001
+    # what is exported predicts, and then nothing is left out
+    site.node("Identity")
 
 
 @add_nodes.register

@@ -95,6 +95,40 @@ def dense_backward(x: Array, weight: Array, dy: Array) -> tuple[Array, Array, Ar
     return dy @ weight.astype(np.float64), dy.T @ x, dy.sum(axis=0)
 
 
+def sigmoid(x: Array) -> Array:
+    """Any shape; for small -x only, or exp overflows."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def sigmoid_backward(y: Array, dy: Array) -> Array:
+    """dx from the output y."""
+    return dy * y * (1.0 - y)
+
+
+def batch_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    """x (N, K, ...) normalized by its own mean and biased variance, channel by channel."""
+    y = np.empty(x.shape)
+    for k in range(x.shape[1]):
+        values = x[:, k].astype(np.float64)
+        y[:, k] = weight[k] * (values - values.mean()) / np.sqrt(values.var() + epsilon) + bias[k]
+    return y
+
+
+def batch_norm_backward(x: Array, weight: Array, dy: Array, epsilon: float) -> tuple[Array, Array, Array]:
+    """dx (N, K, ...), dweight (K,), dbias (K,), step by step as Ioffe and Szegedy 2015 (sec. 3) have them."""
+    dx = np.empty(x.shape)
+    d_weight, d_bias = np.empty((2, x.shape[1]))
+    for k in range(x.shape[1]):
+        values, dy_k = x[:, k].astype(np.float64), dy[:, k]
+        m, centred, deviation = values.size, values - values.mean(), np.sqrt(values.var() + epsilon)
+        d_weight[k], d_bias[k] = (dy_k * centred / deviation).sum(), dy_k.sum()
+        d_normal = dy_k * weight[k]
+        d_variance = (d_normal * centred).sum() * -0.5 * deviation**-3
+        d_mean = -d_normal.sum() / deviation + d_variance * -2 * centred.sum() / m
+        dx[:, k] = d_normal / deviation + d_variance * 2 * centred / m + d_mean / m
+    return dx, d_weight, d_bias
+
+
 def softmax(x: Array) -> Array:
     """(N, K) to (N, K)."""
     e = np.exp(x - x.max(axis=1, keepdims=True))

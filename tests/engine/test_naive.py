@@ -95,3 +95,29 @@ def test_cross_entropy_by_hand():
     # -log(1/4) and -log(1/2), over two samples
     assert_allclose(loss, (np.log(4.0) + np.log(2.0)) / 2, rtol=1e-15)
     assert_allclose(gradient, [[-3 / 8, 3 / 8], [1 / 4, -1 / 4]], rtol=1e-15)
+
+
+def test_sigmoid_by_hand():
+    # exp(ln 3) is 3: 3/4 and 1/4; y (1 - y) is 3/16
+    y = naive.sigmoid(np.array([np.log(3.0), -np.log(3.0), 0.0]))
+    assert_allclose(y, [3 / 4, 1 / 4, 1 / 2], rtol=1e-15)
+    assert_allclose(naive.sigmoid_backward(y, np.array([1.0, 2.0, 4.0])), [3 / 16, 3 / 8, 1], rtol=1e-15)
+
+
+def test_batch_norm_by_hand():
+    # channel 0: mean 3, variance 4, with epsilon 5 a deviation of 3; channel 1 does not vary
+    x = np.array([[1.0, 7.0], [5.0, 7.0]])
+    weight, bias = np.array([3.0, 2.0]), np.array([10.0, 0.5])
+    assert_array_equal(naive.batch_norm(x, weight, bias, 5.0), [[8, 0.5], [12, 0.5]])
+
+
+def test_batch_norm_backward_by_hand():
+    x = np.array([[1.0, 7.0], [5.0, 7.0]])
+    dy = np.array([[9.0, 1.0], [0.0, 3.0]])
+    dx, d_weight, d_bias = naive.batch_norm_backward(x, np.array([3.0, 9.0]), dy, 5.0)
+    # xhat is -2/3 and 2/3, then 0 and 0
+    assert_allclose(d_weight, [-6, 0], rtol=1e-15)
+    assert_allclose(d_bias, [9, 4], rtol=1e-15)
+    # weight / deviation is 1: 9 - 9/2 - (-2/3)(-6)/2 = 2.5 and 0 - 9/2 - (2/3)(-6)/2 = -2.5
+    # then 9 / sqrt(5) times 1 - 2 and 3 - 2
+    assert_allclose(dx, [[2.5, -9 / np.sqrt(5)], [-2.5, 9 / np.sqrt(5)]], rtol=1e-14)

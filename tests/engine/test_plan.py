@@ -11,7 +11,18 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mnistnet import models
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.blas import one_thread
-from mnistnet.engine.layers import LAYER_KINDS, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    LAYER_KINDS,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.network import Network
 from mnistnet.engine.plan import Plan
@@ -79,11 +90,16 @@ def test_a_pool_never_passes_what_does_not_commute():
     assert_array_equal(found.dx, [[[[-5, 0], [0, 0]]]])
 
 
-def test_only_bias_and_relu_commute_with_a_maximum():
+def test_only_bias_and_relus_commute_with_a_maximum():
     """Softmax, Flatten and all that is registered later have to say so themselves."""
-    examples = [Dense(1), Conv2d(1, (1, 1)), MaxPool2d((1, 1)), Flatten(), ReLU(), Softmax()]
+    configs = {"dense": [1], "conv2d": [1, (1, 1)], "max_pool2d": [(1, 1)], "avg_pool2d": [(1, 1)]}
+    examples = [cls(*configs.get(kind, [])) for kind, cls in LAYER_KINDS.items()]
     operations = [operation for layer in examples for operation in layer.operations()]
-    assert {type(op).__name__ for op in operations if op.commutes_with_max} == {"AddBias", "ReLU"}
+    assert {type(op).__name__ for op in operations if op.commutes_with_max} == {
+        "AddBias",
+        "ReLU",
+        "LeakyReLU",
+    }
     assert {type(op).__name__ for op in operations if op.takes_max} == {"MaxPool2d"}
 
 
@@ -105,10 +121,11 @@ POOLS = [
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=str)
+@pytest.mark.parametrize("activation", [ReLU(), LeakyReLU(0.01), LeakyReLU(1.0)], ids=str)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_reordering_changes_no_bit_of_the_output(pool, dtype, monkeypatch):
+def test_reordering_changes_no_bit_of_the_output(pool, activation, dtype, monkeypatch):
     """conv, ReLU, pool: as it is written and as it is run."""
-    network = Network([Conv2d(5, (3, 3)), ReLU(), pool], (2, 10, 11), dtype).initialize(3)
+    network = Network([Conv2d(5, (3, 3)), activation, pool], (2, 10, 11), dtype).initialize(3)
     network.parameters()["0.bias"][...] = [-0.5, 0.0, 0.3, 1e-3, 7.0]
     images = np.random.default_rng(0).standard_normal((35, 2, 10, 11)).astype(dtype)
     moved = network.predict(images)
@@ -230,7 +247,7 @@ def test_named_networks_are_the_naive_chain(name):
 
 
 def naive_forward(network, images):
-    """What goes into each layer, and what comes out of the last."""
+    """What goes into each layer in training, and what comes out of the last."""
     values = [images]
     for layer in network.layers:
         x = values[-1]
@@ -248,6 +265,13 @@ def naive_forward(network, images):
                 values.append(x.reshape(len(x), -1))
             case "relu":
                 values.append(np.where(x > 0, x, 0.0))
+            case "leaky_relu":
+                values.append(np.where(x > 0, x, layer.slope * x))
+            case "sigmoid":
+                values.append(naive.sigmoid(x))
+            case "batch_norm":
+                weight, bias = layer.params["weight"], layer.params["bias"]
+                values.append(naive.batch_norm(x, weight, bias, layer.epsilon))
             case "softmax":
                 values.append(naive.softmax(x))
     return values
@@ -285,6 +309,14 @@ def naive_chain(network, labels, images=None):
                 dy = dy.reshape(x.shape)
             case "relu":
                 dy = dy * (x > 0)
+            case "leaky_relu":
+                dy = dy * np.where(x > 0, 1.0, layer.slope)
+            case "sigmoid":
+                dy = naive.sigmoid_backward(y, dy)
+            case "batch_norm":
+                dy, gradients[f"{index}.weight"], gradients[f"{index}.bias"] = naive.batch_norm_backward(
+                    x, layer.params["weight"], dy, layer.epsilon
+                )
             case "softmax":
                 dy = naive.softmax_backward(y, dy)
     return loss, gradients
@@ -296,7 +328,7 @@ def test_drawn_chains_are_the_naive_chain(data):
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(3, 8)), data.draw(st.integers(3, 8)))
     layers, at = [], shape
     for _ in range(data.draw(st.integers(1, 6))):
-        choices = [ReLU(), Flatten()]
+        choices = [ReLU(), Flatten(), LeakyReLU(0.25), Sigmoid(), BatchNorm(epsilon=0.5)]
         if len(at) == 3:
             size = min(at[1], 3), min(at[2], 2)
             choices += [

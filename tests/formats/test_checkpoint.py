@@ -13,7 +13,20 @@ import numpy as np
 import pytest
 
 from mnistnet.engine.arrays import PixelScale, Shape
-from mnistnet.engine.layers import LAYER_KINDS, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    LAYER_KINDS,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, OutputError
 from mnistnet.formats import (
@@ -45,11 +58,16 @@ def tiny(seed: int = 0) -> Checkpoint:
         MaxPool2d((2, 2), stride=(1, 1), padding=(1, 1)),
         Flatten(),
         Dense(3),
+        BatchNorm(epsilon=0.5, momentum=0.25),
+        LeakyReLU(0.125),
+        Dropout(0.75),
+        Sigmoid(),
         Softmax(),
     ]
     network = Network(layers, (2, 5, 6))
     rng = np.random.default_rng(seed)
     network.vector[...] = rng.standard_normal(network.size)
+    network.parameters()["5.running_var"][...] = 1 + rng.random(3)
     pixels = PixelScale(1 / 127.5, -1.0)
     return Checkpoint(Classifier(network, ("null", 'a"b', "größe"), pixels, "tiny"), TRAINING)
 
@@ -98,6 +116,9 @@ def test_the_bytes_follow_the_contract() -> None:
     conv = document["layers"][0]
     assert list(conv) == ["kind", "out_channels", "kernel_size", "stride", "padding", "weight", "bias"]
     assert conv["kernel_size"] == [3, 2]
+    norm = document["layers"][5]
+    names = ["weight", "bias", "running_mean", "running_var"]
+    assert list(norm) == ["kind", "epsilon", "momentum", *names]
     assert conv["weight"]["dim"] == [2, 2, 3, 2]
     weight = checkpoint.classifier.network.parameters()["0.weight"]
     assert np.array(conv["weight"]["data"], np.float32).tobytes() == weight.tobytes()
@@ -106,7 +127,7 @@ def test_the_bytes_follow_the_contract() -> None:
     assert covered.endswith(b"\n ")
     assert b"\r" not in data
     # one array a line, and no line holds two
-    assert [line.count(b'"data"') for line in data.splitlines() if b'"data"' in line] == [1, 1, 1, 1]
+    assert [line.count(b'"data"') for line in data.splitlines() if b'"data"' in line] == [1] * 8
 
 
 def test_the_same_checkpoint_gives_the_same_bytes() -> None:

@@ -15,12 +15,16 @@ import pytest
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import (
     LAYER_KINDS,
+    BatchNorm,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     Layer,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
+    Sigmoid,
     Softmax,
 )
 from mnistnet.engine.network import Network
@@ -100,6 +104,22 @@ GEOMETRIES: list[tuple[tuple[int, int, int], list[Layer]]] = [
         ],
     ),
     ((1, 1, 1), [Flatten(), Dense(2), Softmax()]),
+    (
+        (2, 8, 7),
+        [
+            BatchNorm(epsilon=0.25),
+            Conv2d(4, (3, 3)),
+            BatchNorm(),
+            LeakyReLU(0.125),
+            Dropout(0.9),
+            Flatten(),
+            Dense(6),
+            BatchNorm(),
+            Sigmoid(),
+            Dense(3),
+            Softmax(),
+        ],
+    ),
 ]
 
 
@@ -108,6 +128,9 @@ def test_geometry(tmp_path: Path, shape: tuple[int, int, int], layers: list[Laye
     network = Network(layers, shape)
     rng = np.random.default_rng(3)
     network.vector[...] = rng.standard_normal(network.size) * 0.3
+    np.abs(
+        network.vector, where=np.arange(network.size) >= network.trainable, out=network.vector
+    )  # variances
     classifier = Classifier(network, tuple(map(str, range(*network.output_shape))))
     images = rng.integers(0, 256, (20, *shape)).astype(np.uint8)
     path = tmp_path / "model.onnx"

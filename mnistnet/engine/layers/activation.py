@@ -1,4 +1,4 @@
-"""Activations: ReLU and softmax."""
+"""Activations: ReLU and its kin, sigmoid, softmax."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnistnet.engine.arrays import Shape
+from mnistnet.engine.arrays import FloatArray, Shape
 from mnistnet.engine.blas import largest_divisor
-from mnistnet.engine.layers.base import Bound, Buffer, Moment, SimpleLayer, Site, call
+from mnistnet.engine.layers.base import Bound, Buffer, Call, Moment, SimpleLayer, Site, call, check_number
 from mnistnet.errors import ShapeError
 
 
@@ -26,20 +26,79 @@ class ReLU(SimpleLayer, kind="relu"):
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind one maximum; backward, a comparison and a product, in place."""
         y = site.output_like(x)
-        if x.value.flags.c_contiguous:
-            # an array of zeros is four times as fast as the number 0; a short one fits in L1
-            block = largest_divisor(x.value.size, 1024)
-            zeros = np.zeros(block, x.value.dtype)
-            forward = [call(np.maximum, x.value.reshape(-1, block), zeros, out=y.value.reshape(-1, block))]
-        else:
-            # a network's input rows, seen through strides: reshape would copy them once, here
-            forward = [call(np.maximum, x.value, x.value.dtype.type(0), out=y.value)]
+        forward = [_with_number(np.maximum, x.value, 0.0, y.value)]
         if y.grad is None:
             return Bound(y, forward)
         positive = site.take(x.value.shape, Moment.INPUT, dtype=np.bool_)
         backward = [
             call(np.greater, y.value, y.value.dtype.type(0), out=positive),
             call(np.multiply, y.grad, positive, out=y.grad),
+        ]
+        return Bound(y, forward, backward)
+
+
+@dataclass
+class LeakyReLU(SimpleLayer, kind="leaky_relu"):
+    """``y = max(x, slope x)`` on any shape, 0 <= slope <= 1; dx = dy where y > 0, else slope dy.
+
+    Maas et al. 2013. Rounding keeps the order of numbers, in the product as in the maximum: so it commutes
+    with a maximum bit for bit.
+    """
+
+    slope: float = 0.01
+    commutes_with_max = True
+    backward_reads_input = False
+
+    def __post_init__(self) -> None:
+        self.slope = check_number("slope", self.slope, 0.0, 1.0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's."""
+        return input_shape
+
+    def bind(self, x: Buffer, site: Site) -> Bound:
+        """Bind a product and a maximum; backward, the factor 1 or slope, and a product."""
+        y = site.output_like(x)
+        leak = site.take(x.value.shape, Moment.FORWARD)
+        forward = [
+            call(np.multiply, x.value, leak.dtype.type(self.slope), out=leak),
+            call(np.maximum, x.value, leak, out=y.value),
+        ]
+        if y.grad is None:
+            return Bound(y, forward)
+        factor = site.take(x.value.shape, Moment.INPUT)
+        backward: list[Call] = [
+            call(np.greater, y.value, y.value.dtype.type(0), out=factor),
+            _with_number(np.maximum, factor, self.slope, factor),
+            call(np.multiply, y.grad, factor, out=y.grad),
+        ]
+        return Bound(y, forward, backward)
+
+
+@dataclass
+class Sigmoid(SimpleLayer, kind="sigmoid"):
+    """``y = 1 / (1 + exp(-x))`` on any shape; dx = dy y (1 - y).
+
+    Training with binary cross-entropy fuses this layer with the loss.
+    """
+
+    backward_reads_input = False
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's."""
+        return input_shape
+
+    def bind(self, x: Buffer, site: Site) -> Bound:
+        """Bind the function, and its derivative from the output."""
+        y = site.output_like(x)
+        forward = logistic(x.value, y.value)
+        if y.grad is None:
+            return Bound(y, forward)
+        slope = site.take(x.value.shape, Moment.INPUT)
+        backward = [
+            call(np.subtract, slope.dtype.type(1), y.value, out=slope),
+            call(np.multiply, slope, y.value, out=slope),
+            call(np.multiply, y.grad, slope, out=y.grad),
         ]
         return Bound(y, forward, backward)
 
@@ -81,3 +140,26 @@ class Softmax(SimpleLayer, kind="softmax"):
             call(np.multiply, y.grad, y.value, out=y.grad),
         ]
         return Bound(y, forward, backward)
+
+
+def logistic(x: FloatArray, out: FloatArray) -> list[Call]:
+    """``out = 1 / (1 + exp(-x))``, in place if wanted; a large -x is cut off before exp overflows."""
+    one = out.dtype.type(1)
+    return [
+        call(np.negative, x, out=out),
+        _with_number(np.minimum, out, np.log(np.finfo(out.dtype).max) - 1, out),
+        call(np.exp, out, out=out),
+        call(np.add, out, one, out=out),
+        call(np.divide, one, out, out=out),
+    ]
+
+
+def _with_number(operator: np.ufunc, x: FloatArray, number: float, out: FloatArray) -> Call:
+    """``out = operator(x, number)`` for a maximum or a minimum."""
+    if x.flags.c_contiguous:
+        # an array of equal numbers is four times as fast as the number itself; a short one fits in L1
+        block = largest_divisor(x.size, 1024)
+        numbers = np.full(block, number, x.dtype)
+        return call(operator, x.reshape(-1, block), numbers, out=out.reshape(-1, block))
+    # a network's input rows, seen through strides: reshape would copy them once, here
+    return call(operator, x, x.dtype.type(number), out=out)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet.engine.arrays import AnyArray, FloatArray, Shape
+from mnistnet.engine.streams import Noise
 from mnistnet.engine.workspace import Workspace
 from mnistnet.errors import ShapeError
 
@@ -71,8 +72,13 @@ class Site:
     gradient_over_value: bool
     """The next operation will write its input's gradient over its input: ``y.grad`` may be ``y.value``."""
     gradients: Mapping[str, FloatArray]
-    """Where the layer's parameter gradients go, by parameter name; empty unless training."""
+    """Where the layer's parameter gradients go, and what it measures for its statistics, by name; empty
+    unless training."""
     dtype: np.dtype[Any]
+    layer: int = 0
+    """The index of the operation's layer in the network."""
+    noise: Noise = field(default_factory=Noise)
+    """Where random numbers come from."""
 
     def take(
         self,
@@ -159,6 +165,15 @@ class Layer(ABC):
         """Shapes of the parameters in the world's layout, in the order they are stored."""
         return {}
 
+    @property
+    def statistics(self) -> Mapping[str, float]:
+        """Those of the parameters that are measured, not trained: each with its momentum.
+
+        In training a layer leaves what it measures in ``Site.gradients`` under the same name, and a step
+        moves the parameter there: ``running += momentum (measured - running)``.
+        """
+        return {}
+
     def initialize(self, input_shape: Shape, rng: np.random.Generator) -> None:  # noqa: B027
         """Write initial values into ``params``. Layers without parameters do nothing."""
 
@@ -209,6 +224,13 @@ def check_size(name: str, value: object, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < 2**31:
         raise ShapeError(f"{name} must be a whole number >= {minimum}, found {value!r}")
     return value
+
+
+def check_number(name: str, value: object, minimum: float, maximum: float) -> float:
+    """``value`` as a float if it is a number in ``minimum .. maximum``, else ShapeError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not minimum <= value <= maximum:
+        raise ShapeError(f"{name} must be a number in {minimum:g} .. {maximum:g}, found {value!r}")
+    return float(value)
 
 
 def check_pair(name: str, value: object, minimum: int = 1) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from mnistnet.engine.layers.base import (
     check_size,
     he_normal,
 )
+from mnistnet.engine.layers.channels import by_channel, channel_sums
 from mnistnet.errors import ShapeError
 
 
@@ -106,22 +107,10 @@ class AddBias(Operation):
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind one addition; backward only sums, for the gradient passes through unchanged."""
         bias = self.params["bias"]
-        k = len(bias)
         y = site.output_like(x)
-        rows = x.value.shape[0] if x.value.ndim == 4 else 1
-        forward = [
-            call(np.add, x.value.reshape(rows, k, -1), bias[:, None], out=y.value.reshape(rows, k, -1))
-        ]
+        forward = [call(np.add, by_channel(x.value), bias[:, None], out=by_channel(y.value))]
         if not site.training:
             return Bound(y, forward)
         assert y.grad is not None
-        dy = y.grad.reshape(rows, k, -1)
-        # a sum along rows is four times faster as a product with ones
-        ones = np.ones(dy.shape[2], dy.dtype)
-        d_bias = site.gradients["bias"]
-        if rows == 1:
-            backward = [call(np.matmul, dy[0], ones, out=d_bias)]
-        else:
-            sums = site.take((rows, k), Moment.WEIGHTS)
-            backward = [call(np.matmul, dy, ones, out=sums), call(np.add.reduce, sums, axis=0, out=d_bias)]
+        backward = channel_sums(by_channel(y.grad), site.gradients["bias"], site, Moment.WEIGHTS)
         return Bound(y, forward, backward)
