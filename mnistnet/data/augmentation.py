@@ -1,56 +1,35 @@
 """Augmentation: a training image is shifted, turned or bent anew every time that it is seen.
 
-Every kind is a `Warp`: it says where in the image each pixel of the result comes from, as a sum of a few
-basis functions (H W pixels each) with random coefficients, so one matrix product finds the places for all
-pixels of a shard. What lies between pixels is interpolated bilinearly; what comes from outside is 0.
+`Shift` copies. The others say where in the image each pixel of the result comes from, as a sum of a few basis
+functions (H W pixels each) with random coefficients, so one matrix product finds the places for all pixels of
+a shard. What lies between pixels is interpolated bilinearly; what comes from outside is 0.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from math import ceil, isfinite, radians, sqrt
 from typing import ClassVar
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from mnistnet.engine.arrays import AnyArray, FloatArray, Shape
 from mnistnet.engine.transform import BoundTransform, Transform
 from mnistnet.errors import UsageError
 
 _AFFINE_TERMS = 3  # 1, y and x
-_GRID_STEP = 1.25  # of the smoothness: coarser grids show, finer ones only cost
+_GRID_STEP = 1.5  # of the smoothness: coarser grids show, finer ones only cost
 
 
-@dataclass(frozen=True)
-class Warp(Transform):
-    """Where the pixels come from; its init fields are its settings."""
+class Augmentation(Transform):
+    """A transform with a name on the command line; its init fields are its settings."""
 
     name: ClassVar[str]
 
-    @abstractmethod
-    def draw(self, coefficients: FloatArray, side: int, rng: np.random.Generator) -> None:
-        """Fill in the coefficients of one shard.
-
-        Args:
-            coefficients: (2, n, B) of ``basis``; the sums are the y and the x of a place, counted in pixels
-                from the middle of the image.
-            side: the longer side of the image in pixels.
-            rng: the source of chance.
-        """
-
-    def basis(self, height: int, width: int) -> FloatArray:
-        """The basis functions (B, H W): 1, y and x, counted from the middle of the image."""
-        y, x = np.mgrid[:height, :width].reshape(2, -1)
-        return np.stack([np.ones(height * width), y - (height - 1) / 2, x - (width - 1) / 2])
-
-    def bind(self, n: int, shape: Shape) -> BoundTransform:
-        """Prepare for shards of ``n`` images of ``shape`` (C, H, W), uint8 or float32."""
-        return _BoundWarp(self, n, shape)
-
 
 @dataclass(frozen=True)
-class Shift(Warp):
+class Shift(Augmentation):
     """By whole pixels, up and down, left and right: nothing is blurred.
 
     Raises:
@@ -58,21 +37,31 @@ class Shift(Warp):
     """
 
     pixels: int = 2
+    """The most, each way."""
     name = "shift"
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, int) or self.pixels < 0:
             raise UsageError(f"--augment: pixels must be a whole number >= 0, found {self.pixels}")
 
-    def draw(self, coefficients: FloatArray, side: int, rng: np.random.Generator) -> None:  # noqa: ARG002
-        """Every whole shift is as likely as any other."""
-        coefficients[:, :, 0] = rng.integers(-self.pixels, self.pixels, coefficients.shape[:2], endpoint=True)
-        coefficients[0, :, 1:] = 1, 0
-        coefficients[1, :, 1:] = 0, 1
+    def bind(self, n: int, shape: Shape) -> BoundTransform:
+        """Prepare for shards of ``n`` images of ``shape`` (C, H, W), of any type."""
+        channels, height, width = shape
+        most = self.pixels
+        every = np.arange(n)
+
+        def shifted(images: AnyArray, rng: np.random.Generator) -> AnyArray:
+            bordered = np.zeros((n, channels, height + 2 * most, width + 2 * most), images.dtype)
+            bordered[:, :, most : most + height, most : most + width] = images
+            windows = sliding_window_view(bordered, (height, width), axis=(2, 3))
+            down, right = rng.integers(0, 2 * most, (2, n), endpoint=True)
+            return windows[every, :, down, right]
+
+        return shifted
 
 
 @dataclass(frozen=True)
-class Affine(Warp):
+class Affine(Augmentation):
     """Shifted, slanted, made larger or smaller and turned, each by as much as chance says up to a limit.
 
     Raises:
@@ -82,7 +71,7 @@ class Affine(Warp):
     rotation: float = 10.0
     """Degrees either way, up to 180."""
     scale: float = 0.1
-    """0.1 is from 0.9 to 1.1 times the size; below 1."""
+    """0.1 is from 0.9 to 1.1 times the size; at most 0.9."""
     shear: float = 0.1
     """Columns by which a row is displaced for each row from the middle."""
     shift: float = 0.07
@@ -94,17 +83,32 @@ class Affine(Warp):
             _check(setting, getattr(self, setting), 0.0, most)
 
     def draw(self, coefficients: FloatArray, side: int, rng: np.random.Generator) -> None:
-        """The inverse map, from the result to the image: turned, scaled, slanted and shifted back."""
+        """Draw one shard's coefficients, of the map back from the result to the image.
+
+        Args:
+            coefficients: (2, n, B) of ``basis``, filled in; the sums are the y and the x of a place in pixels
+                from the middle of the image.
+            side: the longer side of the image in pixels.
+            rng: the source of chance.
+        """
         limits = np.array(
             [radians(self.rotation), self.scale, self.shear, self.shift * side, self.shift * side]
         )
         drawn = limits[:, np.newaxis] * rng.uniform(-1.0, 1.0, (5, coefficients.shape[1]))
         angle, growth, shear, down, right = drawn
         cosine, sine = np.cos(angle) / (1.0 + growth), np.sin(angle) / (1.0 + growth)
-        coefficients[0, :, :_AFFINE_TERMS] = np.stack([-down, cosine, sine], axis=1)
-        coefficients[1, :, :_AFFINE_TERMS] = np.stack(
-            [-right, -sine - shear * cosine, cosine - shear * sine], axis=1
-        )
+        to_y, to_x = coefficients[:, :, :_AFFINE_TERMS].transpose(0, 2, 1)
+        to_y[...] = -down, cosine, sine
+        to_x[...] = -right, -sine - shear * cosine, cosine - shear * sine
+
+    def basis(self, height: int, width: int) -> FloatArray:
+        """The basis functions (B, H W): 1, y and x, counted from the middle of the image."""
+        y, x = np.mgrid[:height, :width].reshape(2, -1)
+        return np.stack([np.ones(height * width), y - (height - 1) / 2, x - (width - 1) / 2])
+
+    def bind(self, n: int, shape: Shape) -> BoundTransform:
+        """Prepare for shards of ``n`` images of ``shape`` (C, H, W), uint8 or float32."""
+        return _BoundWarp(self, n, shape)
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class Elastic(Affine):
         UsageError: a setting is out of range.
     """
 
-    displacement: float = 0.04
-    """Root mean square in y and in x, of the image's longer side: 1.1 pixels of 28, the paper has 1.4."""
+    displacement: float = 0.03
+    """Root mean square in y and in x, of the image's longer side: 0.84 pixels of 28; the paper has 1.4."""
     smoothness: float = 0.14
     """Standard deviation of the Gaussian, of the image's longer side: the paper's 4 pixels of 28."""
     name = "elastic"
@@ -134,31 +138,31 @@ class Elastic(Affine):
         """The affine map, and noise for the grid's points."""
         super().draw(coefficients, side, rng)
         noise = coefficients[:, :, _AFFINE_TERMS:]
-        noise[...] = rng.uniform(-1.0, 1.0, noise.shape)
+        np.subtract(rng.random(noise.shape, np.float32), np.float32(0.5), out=noise)
 
     def basis(self, height: int, width: int) -> FloatArray:
         """The affine functions, and a bump for each of the grid's points."""
         side = max(height, width)
         vertical, horizontal = (_bumps(length, self.smoothness * side) for length in (height, width))
         bumps = np.einsum("ay,bx->abyx", vertical, horizontal).reshape(-1, height * width)
-        # uniform noise in [-1, 1] has a variance of 1/3
-        return np.vstack([super().basis(height, width), sqrt(3.0) * self.displacement * side * bumps])
+        # uniform noise from -1/2 to 1/2 has a variance of 1/12
+        return np.vstack([super().basis(height, width), sqrt(12.0) * self.displacement * side * bumps])
 
 
-AUGMENTATIONS: dict[str, type[Warp]] = {kind.name: kind for kind in (Shift, Affine, Elastic)}
+AUGMENTATIONS: dict[str, type[Augmentation]] = {kind.name: kind for kind in (Shift, Affine, Elastic)}
 """Every augmentation by name."""
 
 
-def examples(warp: Warp, images: AnyArray, count: int, rng: np.random.Generator) -> AnyArray:
+def examples(augmentation: Augmentation, images: AnyArray, count: int, rng: np.random.Generator) -> AnyArray:
     """Images (N, C, H, W), each followed by ``count`` variations: (N, 1 + count, C, H, W)."""
-    bound = warp.bind(len(images), images.shape[1:])
+    bound = augmentation.bind(len(images), images.shape[1:])
     return np.stack([images, *(bound(images, rng).copy() for _ in range(count))], axis=1)
 
 
 class _BoundWarp:
-    """A warp with its buffers, for one shard size."""
+    """A map of places with its buffers, for one shard size."""
 
-    def __init__(self, warp: Warp, n: int, shape: Shape) -> None:
+    def __init__(self, warp: Affine, n: int, shape: Shape) -> None:
         channels, height, width = shape
         self._warp = warp
         self._side = max(height, width)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mnistnet.data.augmentation import AUGMENTATIONS, Affine, Elastic, Shift, Warp, examples
+from mnistnet.data.augmentation import AUGMENTATIONS, Affine, Augmentation, Elastic, Shift, examples
 from mnistnet.data.pictures_sheet import contact_sheet
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
@@ -22,7 +22,7 @@ from mnistnet.engine.transform import transform_of
 from mnistnet.errors import UsageError
 from mnistnet.models import build
 
-STILL: list[Warp] = [Shift(0), Affine(0, 0, 0, 0), Elastic(0, 0, 0, 0, displacement=0)]
+STILL: list[Augmentation] = [Shift(0), Affine(0, 0, 0, 0), Elastic(0, 0, 0, 0, displacement=0)]
 every_kind = pytest.mark.parametrize("kind", AUGMENTATIONS.values())
 
 
@@ -43,8 +43,8 @@ def middle_of_mass(image: np.ndarray) -> tuple[float, float]:
     return float((rows * image).sum() / image.sum()), float((columns * image).sum() / image.sum())
 
 
-def apply(warp: Warp, images: np.ndarray, rng: object = None) -> np.ndarray:
-    bound = warp.bind(len(images), images.shape[1:])
+def apply(augmentation: Augmentation, images: np.ndarray, rng: object = None) -> np.ndarray:
+    bound = augmentation.bind(len(images), images.shape[1:])
     return bound(images, rng or np.random.default_rng(1)).copy()  # type: ignore[arg-type]
 
 
@@ -60,10 +60,10 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Anywhere(Warp):
+class Anywhere(Affine):
     """Takes every pixel from a place that has nothing to do with it."""
 
-    reach: float
+    reach: float = 0.0
 
     def basis(self, height: int, width: int) -> np.ndarray:
         return np.vstack([np.ones(height * width), np.random.default_rng(7).uniform(-1, 1, height * width)])
@@ -90,7 +90,7 @@ def bilinear(image: np.ndarray, y: float, x: float) -> float:
 )
 def test_interpolation_is_the_plain_formula(shape, reach):
     n, channels, height, width = shape
-    images, warp = noise(*shape), Anywhere(reach)
+    images, warp = noise(*shape), Anywhere(reach=reach)
     coefficients = np.empty((2, n, 2), np.float32)
     warp.draw(coefficients, 0, np.random.default_rng(1))
     middle = np.array([height - 1, width - 1])[:, np.newaxis, np.newaxis] / 2
