@@ -101,3 +101,18 @@ def explain(error: OSError) -> str:
             return "permission denied"
         case _:
             return (error.strerror or str(error)).lower()
+
+
+def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``choices``.
+
+    Raises:
+        UsageError: it is not; says which there are, and which one was probably meant.
+    """
+    if value in choices:
+        return value
+    from difflib import get_close_matches
+
+    close = get_close_matches(value, choices, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UsageError(f"{flag}: expected one of {', '.join(choices)}, found {value!r}{hint}")

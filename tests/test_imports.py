@@ -32,6 +32,7 @@ FLOORS = {
     "errors": 0,
     "files": 1,
     "engine": 1,
+    "recipes": 1,
     "models": 2,
     "data": 3,
     "formats": 3,

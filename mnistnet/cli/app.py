@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(train)
+app.command(context_settings={"auto_envvar_prefix": "MNISTNET"})(train)
 app.command()(run)
 app.command()(export)
 

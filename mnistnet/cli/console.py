@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.errors import CheckpointError, UsageError
+from mnistnet.errors import CheckpointError
 
 if TYPE_CHECKING:
     from mnistnet.models import Classifier
+    from mnistnet.reports.evaluation import Evaluation
 
 SizeLimit = Annotated[int, typer.Option(help="Largest checkpoint to read, in MiB.", min=1, max=1 << 20)]
 DEFAULT_SIZE_LIMIT = 256
@@ -38,22 +38,16 @@ def read_classifier(path: Path, size_limit: int) -> Classifier:
     return classifier
 
 
-def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:
-    """``value`` if it is one of ``choices``.
-
-    Raises:
-        UsageError: it is not; says which there are, and which one was probably meant.
-    """
-    if value in choices:
-        return value
-    close = get_close_matches(value, choices, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{flag}: expected one of {', '.join(choices)}, found {value!r}{hint}")
-
-
 def percent(share: float) -> str:
     """A share in [0, 1] as ``99.12 %``."""
     return f"{100 * share:.2f} %"
+
+
+def say_classes(evaluation: Evaluation) -> None:
+    """A line for each class: how many of its images were right."""
+    for score in evaluation.classes:
+        name = f"Digit {score.name}" if score.name.isdecimal() else score.name
+        typer.echo(f"{name}: {score.correct} of {score.images}")
 
 
 def bar(share: float, width: int = 30) -> str:

@@ -5,96 +5,178 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import choose, percent, warn
-from mnistnet.errors import CheckpointError, DataError, UsageError
+from mnistnet.cli.console import bar, percent, say_classes, warn
+from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
+from mnistnet.errors import CheckpointError, DataError, DivergedError, UsageError, choose
+from mnistnet.training.settings import (
+    AUTO,
+    Settings,
+    rate,
+    read_settings,
+    recipe_settings,
+    seconds,
+    settings_text,
+)
 
 if TYPE_CHECKING:
+    from mnistnet.cli.recorder import Recorder
     from mnistnet.data.dataset import Dataset
+    from mnistnet.engine.arrays import FloatArray
     from mnistnet.models import Classifier
-    from mnistnet.training.config import TrainingConfig
     from mnistnet.training.runs import RunFolder
-    from mnistnet.training.trainer import EpochResult, StepResult, Trainer
+    from mnistnet.training.trainer import Trainer
 
-TRAINING, NETWORK, DATA, OUTPUT = "Training", "Network", "Data", "Output"
 DEFAULT_RUNS = Path("ckpt")
-LINE_INTERVAL = 10.0  # seconds between progress lines where there is no terminal
+FROM_FILES = ("replay_steps", "replay_legs")
+"""Settings without a flag: they come from a run's file."""
+
+
+def _option(panel: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_envvar=False, **more)
+
+
+def _use_config(context: typer.Context, value: Path | None) -> Path | None:
+    _let_files_speak(context, "config", None if value is None else read_settings(value))
+    return value
+
+
+def _use_recipe(context: typer.Context, value: str | None) -> str | None:
+    _let_files_speak(context, "recipe", None if value is None else recipe_settings(value))
+    return value
+
+
+def _let_files_speak(context: typer.Context, which: str, settings: dict[str, Any] | None) -> None:
+    """Files say what neither flags nor environment say; a recipe counts less than a configuration."""
+    context.meta[which] = settings or {}
+    context.default_map = {**context.meta.get("recipe", {}), **context.meta.get("config", {})}
+
+
+TRAINING, NETWORK, DATA, OUTPUT, RUN = "Training", "Network", "Data", "Output", "Run"
 
 
 def train(
+    context: typer.Context,
     model: Annotated[
-        str,
-        typer.Option(
-            help="lenet, rsnet, mlp or wide; or the path of an architecture file (.json).",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "lenet",
+        str, _option(NETWORK, "A named network, or the path of an architecture file (.json).")
+    ] = Settings.model,
     learning_rate: Annotated[
-        float, typer.Option(help="Step size at the start.", rich_help_panel=TRAINING)
-    ] = 0.05,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.", rich_help_panel=TRAINING)] = 64,
-    nb_epochs: Annotated[
-        int,
-        typer.Option(
-            help="Times to go through the images; 0 saves the untrained network.", rich_help_panel=TRAINING
+        Any,
+        _option(
+            TRAINING,
+            "Step size at the schedule's height, or auto: found by a range test. "
+            "0.05 unless given; 0.001 for adam and adamw.",
+            parser=rate,
+            metavar="RATE",
         ),
-    ] = 5,
+    ] = None,
+    batch_size: Annotated[int, _option(TRAINING, "Images in a step.")] = Settings.batch_size,
+    nb_epochs: Annotated[
+        int, _option(TRAINING, "Times to go through the images; 0 saves the untrained network.")
+    ] = Settings.nb_epochs,
+    budget: Annotated[
+        Any,
+        _option(TRAINING, "Train for this long instead: 60s, 5m, 1h.", parser=seconds, metavar="TIME"),
+    ] = None,
     optimizer: Annotated[
-        str, typer.Option(help="sgd, or momentum: SGD with momentum.", rich_help_panel=TRAINING)
-    ] = "momentum",
+        str, _option(TRAINING, "sgd, momentum, nesterov, adam or adamw.")
+    ] = Settings.optimizer,
     momentum: Annotated[
-        float | None,
-        typer.Option(help="In [0, 1); 0.9 unless given.", rich_help_panel=TRAINING),
+        float | None, _option(TRAINING, "Of momentum and nesterov, in [0, 1); 0.9 unless given.")
+    ] = None,
+    beta1: Annotated[
+        float | None, _option(TRAINING, "Of adam and adamw, in [0, 1); 0.9 unless given.")
+    ] = None,
+    beta2: Annotated[
+        float | None, _option(TRAINING, "Of adam and adamw, in [0, 1); 0.999 unless given.")
     ] = None,
     weight_decay: Annotated[
-        float, typer.Option(help="Added to the gradient: weight decay x weight.", rich_help_panel=TRAINING)
-    ] = 5e-4,
+        float | None,
+        _option(TRAINING, "0.0005 unless given; 0 for adam, and 0.01, decoupled, for adamw."),
+    ] = None,
     lr_schedule: Annotated[
-        str, typer.Option(help="constant, or cosine: down to 0 at the end.", rich_help_panel=TRAINING)
-    ] = "cosine",
+        str, _option(TRAINING, "constant, step, cosine or one-cycle.")
+    ] = Settings.lr_schedule,
+    lr_gamma: Annotated[float | None, _option(TRAINING, "Of step: the factor at each fall; 0.1.")] = None,
+    lr_steps: Annotated[
+        list[float] | None,
+        _option(TRAINING, "Of step: when to fall, as shares of the training; 1/3 and 2/3."),
+    ] = None,
+    lr_peak: Annotated[
+        float | None, _option(TRAINING, "Of one-cycle: when it is highest, as a share; 0.3.")
+    ] = None,
+    warmup: Annotated[
+        float | None, _option(TRAINING, "Share of the training in which the rate climbs first.")
+    ] = None,
+    loss: Annotated[
+        str,
+        _option(
+            TRAINING,
+            "cross_entropy, binary_cross_entropy, mean_squared_error; auto: what suits the last layer.",
+        ),
+    ] = Settings.loss,
+    label_smoothing: Annotated[
+        float | None, _option(TRAINING, "Share of each label that goes to all classes, in [0, 1).")
+    ] = None,
+    clip_norm: Annotated[float | None, _option(TRAINING, "Longest gradient (Euclidean norm).")] = None,
+    average_decay: Annotated[
+        float | None,
+        _option(TRAINING, "Use a moving average of the weights that keeps this share of itself a step."),
+    ] = None,
+    augment: Annotated[
+        str, _option(TRAINING, "Change every image anew: none, shift, affine or elastic.")
+    ] = Settings.augment,
     seed: Annotated[
-        int, typer.Option(help="Same seed, same bits: with any number of workers.", rich_help_panel=TRAINING)
-    ] = 0,
-    workers: Annotated[
-        str, typer.Option(help="Processes to use: a number, or auto.", rich_help_panel=TRAINING)
-    ] = "auto",
+        int, _option(TRAINING, "Same seed, same bits: with any number of workers.")
+    ] = Settings.seed,
+    workers: Annotated[str, _option(TRAINING, "Processes to use: a number, or auto.")] = AUTO,
     train_data_dir: Annotated[
-        Path, typer.Option(help="Folder with the four IDX files, raw or .gz.", rich_help_panel=DATA)
-    ] = Path("data"),
+        str, _option(DATA, "Folder with the four IDX files, raw or .gz.")
+    ] = Settings.train_data_dir,
     validation_split: Annotated[
         float,
-        typer.Option(
-            help="Share of the training images kept back to measure every epoch on.", rich_help_panel=DATA
-        ),
-    ] = 0.0,
-    limit: Annotated[
-        int | None, typer.Option(help="Train on the first N images only.", rich_help_panel=DATA)
+        _option(DATA, "Share of the training images kept back to measure every epoch on."),
+    ] = Settings.validation_split,
+    patience: Annotated[
+        int | None, _option(DATA, "Stop after so many epochs without a better validation.")
     ] = None,
+    limit: Annotated[int | None, _option(DATA, "Train on the first N images only.")] = None,
     checkpoint_folder: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where this run is kept; a new folder below ckpt/ unless given.", rich_help_panel=OUTPUT
-        ),
+        Path | None, _option(OUTPUT, "Where this run is kept; a new folder below ckpt/ unless given.")
     ] = None,
     checkpoint_stride: Annotated[
-        int,
-        typer.Option(help="Save every so many epochs, and always after the last.", rich_help_panel=OUTPUT),
+        int, _option(OUTPUT, "Save every so many epochs, and always after the last.")
     ] = 1,
     loss_csv_path: Annotated[
         Path | None,
-        typer.Option(
-            help="Loss and accuracy by epoch; loss.csv in the run's folder unless given.",
-            rich_help_panel=OUTPUT,
-        ),
+        _option(OUTPUT, "Loss and accuracy by epoch; loss.csv in the run's folder unless given."),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a run that is there already.", rich_help_panel=OUTPUT)
+        bool, _option(OUTPUT, "Replace a run that is there already.", "--overwrite")
+    ] = False,
+    resume: Annotated[
+        Path | None, _option(RUN, "Go on with a run: its folder, or one of its checkpoints.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        _option(RUN, "Settings that do well: fast, accurate or best.", callback=_use_recipe, is_eager=True),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        _option(
+            RUN,
+            "Settings from a TOML file, such as a run's run.toml; flags and MNISTNET_* count more.",
+            callback=_use_config,
+            is_eager=True,
+        ),
+    ] = None,
+    print_config: Annotated[
+        bool, _option(RUN, "Print the settings as TOML, and do nothing else.", "--print-config")
     ] = False,
 ) -> None:
     """Train a network and keep it: checkpoints, a loss CSV, and the test accuracy at the end.
@@ -104,93 +186,131 @@ def train(
 
         mnistnet train --model mlp --nb-epochs 10 --validation-split 0.1
 
-        mnistnet train --train-data-dir fashion --checkpoint-folder runs/a --seed 1
+        mnistnet train --resume ckpt/lenet-20261121-120000 --nb-epochs 10
     """
-    from mnistnet.data.dataset import load_folder
-    from mnistnet.reports.evaluation import evaluate
+    settings = _settings(context)
+    resumed = None
+    if resume is not None:
+        if config is not None or recipe is not None:
+            raise UsageError("--resume: takes the run's own settings: leave --config and --recipe away")
+        resumed = find_resumed(resume)
+        settings = settings_on_resume(context, settings, resumed)
+    if print_config:
+        typer.echo(settings_text(settings), nl=False)
+        return
+    _check(settings, checkpoint_stride)
+    process_count = _process_count(workers)
+    if settings.learning_rate != AUTO:
+        settings.config(process_count)  # what is wrong is said before the data are read
+    _refuse_inputs_as_outputs(settings, loss_csv_path)
+    data = _load(settings)
+    if resumed is not None:
+        check_data(resumed, data.whole, data.facts)
+    classifier = _new_classifier(settings, data.whole) if resumed is None else resumed.checkpoint.classifier
+    untrained = _untrained(classifier, settings, resumed)
+
+    from mnistnet.cli.recorder import Recorder
     from mnistnet.training.runs import RunFolder, new_folder
     from mnistnet.training.trainer import Trainer
 
-    config = _configuration(
-        learning_rate, batch_size, nb_epochs, optimizer, momentum, weight_decay, lr_schedule, seed, workers
-    )
-    if checkpoint_stride < 1:
-        raise UsageError(f"--checkpoint-stride: must be >= 1, found {checkpoint_stride}")
-    if not 0 <= validation_split < 1:
-        raise UsageError(f"--validation-split: must be >= 0 and < 1, found {validation_split}")
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit: must be >= 1, found {limit}")
-    _refuse_inputs_as_outputs(train_data_dir, loss_csv_path, model)
+    folder = checkpoint_folder or (resumed.run if resumed is not None else None)
+    goes_on = resumed is not None and folder is not None and folder == resumed.run
+    with RunFolder(
+        folder or new_folder(DEFAULT_RUNS, classifier.name),
+        loss_csv_path,
+        overwrite=overwrite,
+        inputs=[Path(settings.model)],
+        resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
+    ) as run:
+        if settings.learning_rate == AUTO:
+            settings = _settle_learning_rate(settings, classifier, data.training, process_count, run)
+        trainer = Trainer(
+            classifier, settings.config(process_count), None if resumed is None else resumed.state
+        )
+        recorder = Recorder(run, trainer, settings, data.facts)
+        _announce(trainer, data, resumed)
+        saved = _train(trainer, recorder, data, checkpoint_stride)
+        _say_result(classifier, untrained, data.test)
+        best = trainer.best
+        if best is not None:
+            typer.echo(f"Best epoch:    {best.epoch}, validation accuracy {percent(best.accuracy)}")
+        typer.echo(f"Checkpoint:    {saved}")
+        typer.echo(f"Loss CSV:      {run.csv_path}")
 
-    splits = load_folder(train_data_dir)
+
+@dataclass(frozen=True)
+class _Data:
+    """What a run learns from and is measured on."""
+
+    whole: Dataset
+    """All training images, before any were taken away for validation."""
+    training: Dataset
+    validation: Dataset | None
+    test: Dataset
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint says of it."""
+        return {
+            "train_images": len(self.training),
+            "validation_images": 0 if self.validation is None else len(self.validation),
+            "data": self.training.fingerprint,
+        }
+
+
+def _settings(context: typer.Context) -> Settings:
+    """What flags, environment and files say, in this order."""
+    values = {
+        field.name: context.params[field.name] for field in fields(Settings) if field.name in context.params
+    }
+    if values["lr_steps"] is not None:
+        values["lr_steps"] = tuple(values["lr_steps"]) or None
+    files = context.default_map or {}
+    return Settings(**values, **{name: files[name] for name in FROM_FILES if name in files})
+
+
+def _check(settings: Settings, stride: int) -> None:
+    if stride < 1:
+        raise UsageError(f"--checkpoint-stride: must be >= 1, found {stride}")
+    if not 0 <= settings.validation_split < 1:
+        raise UsageError(f"--validation-split: must be >= 0 and < 1, found {settings.validation_split}")
+    if settings.limit is not None and settings.limit < 1:
+        raise UsageError(f"--limit: must be >= 1, found {settings.limit}")
+    if settings.patience is not None and not settings.validation_split:
+        raise UsageError("--patience: needs --validation-split, whose images it is measured on")
+
+
+def _process_count(workers: str) -> int | None:
+    if workers == AUTO:
+        return None
+    try:
+        return int(workers)
+    except ValueError as error:
+        raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error
+
+
+def _load(settings: Settings) -> _Data:
+    from mnistnet.data.dataset import load_folder
+
+    splits = load_folder(Path(settings.train_data_dir))
     for message in splits.warnings:
         warn(message)
-    training: Dataset = splits.train if limit is None else splits.train.first(limit)
-    validation: Dataset | None = None
-    if validation_split:
-        training, validation = training.split(validation_split, seed)
-    if config.batch_size > len(training):
-        raise DataError(f"--batch-size: {config.batch_size} exceeds the {len(training)} training images")
-    classifier = _classifier(model, splits.train, seed)
-
-    folder = checkpoint_folder or new_folder(DEFAULT_RUNS, classifier.name)
-    with RunFolder(folder, loss_csv_path, overwrite=overwrite, inputs=[Path(model)]) as run:
-        trainer = Trainer(classifier, config)
-        facts = {
-            "train_images": len(training),
-            "validation_images": 0 if validation is None else len(validation),
-        }
-        _announce(classifier, config, training, validation)
-        saved = _train(trainer, run, training, validation, facts, checkpoint_stride)
-        result = evaluate(classifier, splits.test)
-        typer.echo(f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images})")
-        typer.echo(f"Checkpoint: {saved}")
-        typer.echo(f"Loss CSV:   {run.csv_path}")
+    training = splits.train if settings.limit is None else splits.train.first(settings.limit)
+    validation = None
+    if settings.validation_split:
+        training, validation = training.split(settings.validation_split, settings.seed)
+    if settings.batch_size > len(training):
+        raise DataError(f"--batch-size: {settings.batch_size} exceeds the {len(training)} training images")
+    return _Data(splits.train, training, validation, splits.test)
 
 
-def _configuration(
-    learning_rate: float,
-    batch_size: int,
-    nb_epochs: int,
-    optimizer: str,
-    momentum: float | None,
-    weight_decay: float,
-    lr_schedule: str,
-    seed: int,
-    workers: str,
-) -> TrainingConfig:
-    from mnistnet.engine.optimizers import SGD
-    from mnistnet.engine.schedules import SCHEDULES
-    from mnistnet.training.config import TrainingConfig
-
-    choose("--optimizer", optimizer, ("sgd", "momentum"))
-    choose("--lr-schedule", lr_schedule, tuple(SCHEDULES))
-    if optimizer == "sgd" and momentum:
-        raise UsageError("--momentum: goes with --optimizer momentum, found --optimizer sgd")
-    count: int | None = None
-    if workers != "auto":
-        try:
-            count = int(workers)
-        except ValueError as error:
-            raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error
-    default_momentum = 0.9 if optimizer == "momentum" else 0.0
-    return TrainingConfig(
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        nb_epochs=nb_epochs,
-        optimizer=SGD(default_momentum if momentum is None else momentum, weight_decay),
-        lr_schedule=SCHEDULES[lr_schedule](),
-        seed=seed,
-        workers=count,
-    )
-
-
-def _classifier(model: str, data: Dataset, seed: int) -> Classifier:
+def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
     """The untrained network: named, or described by an architecture file."""
     from mnistnet.engine.network import Network
     from mnistnet.formats.checkpoint import load_architecture
     from mnistnet.models import MODELS, Classifier, build
 
+    model, seed = settings.model, settings.seed
     classes = len(data.class_names)
     if not model.endswith(".json"):
         choose("--model", model, tuple(MODELS))
@@ -214,167 +334,119 @@ def _classifier(model: str, data: Dataset, seed: int) -> Classifier:
     return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
 
 
+def _untrained(classifier: Classifier, settings: Settings, resumed: Resumed | None) -> FloatArray:
+    """The parameters that the training began with, or would begin with."""
+    from mnistnet.engine.network import Network
+
+    network = classifier.network
+    if resumed is None:
+        return network.vector.copy()
+    return Network(network.layers, network.input_shape).initialize(settings.seed).vector
+
+
 def _size(shape: tuple[int, ...]) -> str:
     c, h, w = shape
     return f"{h}x{w}" if c == 1 else f"{c}x{h}x{w}"
 
 
-def _refuse_inputs_as_outputs(data: Path, csv_path: Path | None, model: str) -> None:
+def _refuse_inputs_as_outputs(settings: Settings, csv_path: Path | None) -> None:
     if csv_path is None or not csv_path.exists():
         return
-    inputs = [path for path in (*(data.iterdir() if data.is_dir() else ()), Path(model)) if path.is_file()]
+    data, model = Path(settings.train_data_dir), Path(settings.model)
+    inputs = [path for path in (*(data.iterdir() if data.is_dir() else ()), model) if path.is_file()]
     if any(csv_path.samefile(path) for path in inputs):
         raise UsageError(f"--loss-csv-path: {csv_path} would overwrite data that is read")
 
 
-def _announce(
-    classifier: Classifier, config: TrainingConfig, training: Dataset, validation: Dataset | None
-) -> None:
-    network = classifier.network
-    held_back = f", validating on {len(validation)}" if validation is not None else ""
+def _announce(trainer: Trainer, data: _Data, resumed: Resumed | None) -> None:
+    classifier, config = trainer.classifier, trainer.config
+    held_back = f", validating on {len(data.validation)}" if data.validation is not None else ""
+    length = f"{config.nb_epochs} epochs" if config.budget is None else f"{config.budget:g} s"
     typer.echo(
-        f"Training {classifier.name} ({network.size} parameters) on {len(training)} images{held_back}: "
-        f"{config.nb_epochs} epochs, batch {config.batch_size}, seed {config.seed}"
+        f"Training {classifier.name} ({classifier.network.size} parameters) on {len(data.training)} "
+        f"images{held_back}: {length}, batch {config.batch_size}, seed {config.seed}"
     )
+    if resumed is not None:
+        typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")
 
 
-def _train(
-    trainer: Trainer,
-    run: RunFolder,
-    training: Dataset,
-    validation: Dataset | None,
-    facts: dict[str, Any],
-    stride: int,
-) -> Path:
-    """Train, show, log and save; returns the last checkpoint's path. Leaves with 130 or 143 on a signal."""
+def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Path:
+    """Train, show, log and save; returns the checkpoint to use. Leaves with 130 or 143 on a signal."""
+    from mnistnet.cli.progress import Progress
+    from mnistnet.cli.signals import stop_signals
     from mnistnet.training.trainer import EpochResult
 
-    nb_epochs = trainer.config.nb_epochs
-    saved = run.folder
-    if nb_epochs == 0:
-        return run.save(_checkpoint(trainer, facts), 0)
-    with _stop_signals() as received, _Progress(nb_epochs) as progress:
-        result: EpochResult | None = None
-        for event in trainer.run(training, validation):
-            if isinstance(event, EpochResult):
-                result = event
-                progress.finish(event)
-                run.log(event)
-                if event.epoch % stride == 0 or event.epoch == nb_epochs:
-                    saved = run.save(_checkpoint(trainer, facts, event), event.epoch)
-            else:
-                progress.update(event)
-            signal_number = received()
-            if signal_number and trainer.epoch < nb_epochs:
-                progress.close()
-                path = run.save(_checkpoint(trainer, facts, result), None)
-                warn(
-                    f"{signal.Signals(signal_number).name}: stopped after {trainer.epoch} epochs and "
-                    f"{trainer.step} steps; saved as {path}"
-                )
-                sys.exit(128 + signal_number)
-    return saved
-
-
-def _checkpoint(trainer: Trainer, facts: dict[str, Any], result: EpochResult | None = None) -> Any:
-    """What is saved: the network and how it came to be; no time and no path, so that runs can be compared."""
-    from mnistnet.formats.checkpoint import Checkpoint
-
     config = trainer.config
-    training: dict[str, Any] = {
-        "epoch": trainer.epoch,
-        "step": trainer.step,
-        "nb_epochs": config.nb_epochs,
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "lr_schedule": config.lr_schedule.name,
-        "optimizer": {"name": config.optimizer.name, **config.optimizer.config()},
-        "loss_function": config.loss,
-        "seed": config.seed,
-        **facts,
-    }
-    if result is not None:
-        training["loss"] = result.loss
-        training["training_accuracy"] = result.training_accuracy
-        if result.validation_accuracy is not None:
-            training["validation_loss"] = result.validation_loss
-            training["validation_accuracy"] = result.validation_accuracy
-    return Checkpoint(trainer.classifier, training)
+    if config.nb_epochs == 0 and config.budget is None:
+        return recorder.untrained()
+    if trainer.steps:
+        recorder.catch_up()
+    last: EpochResult | None = None
+    saved: Path | None = None
+    with (
+        stop_signals() as received,
+        Progress(None if config.budget else config.nb_epochs) as progress,
+        contextlib.closing(trainer.run(data.training, data.validation)) as results,
+    ):
+        try:
+            for event in results:
+                if isinstance(event, EpochResult):
+                    last = event
+                    progress.finish(event)
+                    saved = recorder.epoch(event, save=event.epoch % stride == 0 or event.is_last) or saved
+                else:
+                    progress.update(event)
+                if (number := received()) and not (last is event and last.is_last):
+                    progress.close()
+                    path = recorder.stopped()
+                    done = f"{trainer.epoch} epochs and {trainer.step} steps"
+                    warn(f"{signal.Signals(number).name}: stopped after {done}; saved as {path}")
+                    sys.exit(128 + number)
+        except DivergedError as error:
+            raise recorder.diverged(error, data.training) from error
+    if last is None:
+        raise UsageError(f"--resume: nothing to do: {_why_it_ended(trainer)}")
+    if last.is_last and trainer.is_out_of_patience:
+        typer.echo(_why_it_ended(trainer))
+    return recorder.run.best_path if trainer.best is not None else saved or recorder.run.folder
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], int]]:
-    """Within this, SIGINT and SIGTERM ask to stop at the next step; a second one stops at once."""
-    received: list[int] = []
-
-    def ask(number: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    older = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in older.items():
-            signal.signal(number, handler)
+def _why_it_ended(trainer: Trainer) -> str:
+    config = trainer.config
+    if trainer.is_out_of_patience:
+        return f"no better validation for {config.patience} epochs; raise --patience to go on"
+    if config.budget is not None:
+        return f"its {config.budget:g} s are over; raise --budget"
+    return f"its {config.nb_epochs} epochs are over; raise --nb-epochs"
 
 
-class _Progress:
-    """A bar for each epoch on a terminal, a plain line now and then elsewhere; a result line an epoch."""
+def _settle_learning_rate(
+    settings: Settings, classifier: Classifier, training: Dataset, workers: int | None, run: RunFolder
+) -> Settings:
+    """Find the learning rate by a range test, and show how."""
+    from mnistnet.training.range_test import range_test
 
-    def __init__(self, nb_epochs: int) -> None:
-        from tqdm import tqdm
+    config = replace(settings, learning_rate=None).config(workers)
+    found = range_test(classifier, config, training)
+    path = run.save_rates(found.curve)
+    typer.echo("Learning rate range test (loss, smoothed):")
+    for tried, loss in found.curve[:: max(1, len(found.curve) // 16)]:
+        typer.echo(f"  {tried:9.2g}  {loss:7.3f}  {bar(loss / found.curve[0][1] / 2)}")
+    typer.echo(f"Learning rate: {found.chosen:.3g}, where the loss falls fastest; the curve is in {path}")
+    return replace(settings, learning_rate=found.chosen)
 
-        tqdm.monitor_interval = 0  # no thread of its own
-        self._new_bar = tqdm
-        self._nb_epochs = nb_epochs
-        self._terminal = sys.stderr.isatty()
-        self._bar: Any = None
-        self._said = time.monotonic()
 
-    def __enter__(self) -> _Progress:
-        return self
+def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) -> None:
+    """The test accuracy, after training and before: the test set is read here and nowhere else."""
+    from mnistnet.engine.network import Network
+    from mnistnet.reports.evaluation import evaluate
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def update(self, event: StepResult) -> None:
-        """Show one step."""
-        if not self._terminal:
-            if time.monotonic() - self._said > LINE_INTERVAL:
-                self._said = time.monotonic()
-                warn(
-                    f"epoch {event.epoch}/{self._nb_epochs}: "
-                    f"step {event.step} of {event.steps}, loss {event.loss:.4f}"
-                )
-            return
-        if self._bar is None:
-            self._bar = self._new_bar(
-                total=event.steps,
-                desc=f"epoch {event.epoch}/{self._nb_epochs}",
-                unit="batch",
-                leave=False,
-                file=sys.stderr,
-                dynamic_ncols=True,
-            )
-        if self._bar.update(1):
-            self._bar.set_postfix_str(f"loss {event.loss:.4f}", refresh=False)
-
-    def finish(self, event: EpochResult) -> None:
-        """Show one epoch's result."""
-        self.close()
-        line = (
-            f"epoch {event.epoch}/{self._nb_epochs}  loss {event.loss:.4f}  "
-            f"training accuracy {percent(event.training_accuracy)}"
-        )
-        if event.validation_accuracy is not None:
-            line += f"  validation accuracy {percent(event.validation_accuracy)}"
-        typer.echo(f"{line}  {event.seconds:.1f} s")
-
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    result = evaluate(classifier, test)
+    first = Network(classifier.network.layers, classifier.network.input_shape)
+    first.vector[...] = untrained
+    before = evaluate(replace(classifier, network=first), test)
+    say_classes(result)
+    typer.echo(
+        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
+        f"{percent(before.accuracy)} before training"
+    )

@@ -57,6 +57,13 @@ class Dataset:
         _, c, h, w = self.images.shape
         return c, h, w
 
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:`` and 64 hex digits: of the images' bytes and the labels as little-endian int64."""
+        digest = hashlib.sha256(self.images.data)
+        digest.update(self.labels.astype("<i8").data)
+        return f"sha256:{digest.hexdigest()}"
+
     def first(self, count: int) -> Dataset:
         """The first ``count`` images, as views.
 

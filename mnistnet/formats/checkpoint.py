@@ -6,9 +6,12 @@ needs no code here. Reading is strict, checks sizes before it allocates, and nev
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
@@ -44,12 +47,24 @@ _HEAD = 4096
 
 
 @dataclass(frozen=True)
+class SavedState:
+    """Where a training stood, so that it can go on."""
+
+    position: Mapping[str, JSON]
+    """Plain JSON values: what they mean is the trainer's business."""
+    vectors: Mapping[str, FloatArray]
+    """float32, laid out as the network's vector: (P,), or as long as the part of it that is trained."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A classifier and how it was trained."""
 
     classifier: Classifier
     training: Mapping[str, JSON]
     """Plain JSON values under any names: epoch, learning_rate, seed. No times, no absolute paths."""
+    state: SavedState | None = None
+    """Only what is to be trained further needs one."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,10 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     head = {"format": CHECKPOINT, "version": VERSION, **plain}
     parts = ["{", *(f" {_text(key)}: {_text(value)}," for key, value in head.items()), ' "layers": [']
     layers = [_layer_text(index, layer) for index, layer in enumerate(network.layers)]
-    parts += [",\n".join(layers), " ],", f' "training": {_block(training)},', " "]
+    parts += [",\n".join(layers), " ],", f' "training": {_block(training)},']
+    if checkpoint.state is not None:
+        parts += [f' "state": {_state_text(checkpoint.state, network)},']
+    parts += [" "]
     covered = "\n".join(parts).encode()
     return covered + f'"checksum": {_text(_checksum(covered))}\n}}\n'.encode()
 
@@ -173,7 +191,9 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     for name, view in network.parameters().items():
         view[...] = parameters[name]
     pixels = PixelScale(head.input.scale, head.input.shift)
-    return Checkpoint(Classifier(network, tuple(head.classes), pixels, head.model), head.training)
+    classifier = Classifier(network, tuple(head.classes), pixels, head.model)
+    state = None if head.state is None else _read_state(head.state, network)
+    return Checkpoint(classifier, head.training, state)
 
 
 def decode_architecture(data: bytes) -> Architecture:
@@ -216,6 +236,11 @@ class _ArchitectureInputForm(_InputForm):
     shift: float = Field(PixelScale.shift, ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
 
 
+class _StateForm(_Form):
+    position: dict[str, Any]
+    vectors: dict[str, str | None]
+
+
 class _CheckpointForm(_Form):
     format: str
     version: int
@@ -224,6 +249,7 @@ class _CheckpointForm(_Form):
     classes: list[str]
     layers: list[dict[str, Any]]
     training: dict[str, Any]
+    state: _StateForm | None = None
     checksum: str = ""
 
 
@@ -235,6 +261,7 @@ class _ArchitectureForm(_Form):
     classes: list[str] | None = None
     layers: list[dict[str, Any]]
     training: dict[str, Any] = Field(default_factory=dict)
+    state: dict[str, Any] | None = None
     checksum: str = ""
 
 
@@ -430,6 +457,45 @@ def _input_form(shape: Shape, pixels: PixelScale) -> dict[str, JSON]:
         "scale": float(pixels.scale),
         "shift": float(pixels.shift),
     }
+
+
+def _state_text(state: SavedState, network: Network) -> str:
+    """The state as a block of lines, every vector on one; null stands for the layers' own parameters."""
+    check_plain(dict(state.position), "state.position")
+    own = network.vector.tobytes()
+    vectors = {}
+    for name, vector in state.vectors.items():
+        if vector.dtype != np.float32 or vector.shape not in ((network.size,), (network.trainable,)):
+            raise CheckpointError(
+                f"state.vectors.{name}: expected float32 ({network.size},), "
+                f"found {vector.dtype} {vector.shape}"
+            )
+        data = vector.tobytes()
+        vectors[name] = None if data == own else base64.b64encode(_little_endian(data)).decode("ascii")
+    lines = ",\n".join(f"   {_text(name)}: {_text(text)}" for name, text in vectors.items())
+    return f'{{\n  "position": {_text(state.position)},\n  "vectors": {{\n{lines}\n  }}\n }}'
+
+
+def _read_state(form: _StateForm, network: Network) -> SavedState:
+    vectors = {}
+    for name, text in form.vectors.items():
+        where = f"state.vectors.{name}"
+        if text is None:
+            vectors[name] = network.vector.copy()
+            continue
+        try:
+            data = base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise CheckpointError(f"{where}: expected base64, found {show(text)}") from error
+        if len(data) not in (4 * network.size, 4 * network.trainable):
+            raise CheckpointError(f"{where}: expected {4 * network.size} bytes, found {len(data)}")
+        vectors[name] = np.frombuffer(_little_endian(data), np.float32).copy()
+    return SavedState(form.position, vectors)
+
+
+def _little_endian(data: bytes) -> bytes:
+    """float32 bytes of this machine's order in the file's, or back."""
+    return data if sys.byteorder == "little" else np.frombuffer(data, np.float32).byteswap().tobytes()
 
 
 def _text(value: object) -> str:

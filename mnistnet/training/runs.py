@@ -9,20 +9,28 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from mnistnet.errors import CheckpointError, OutputError, UsageError
+import numpy as np
+
+from mnistnet.engine.arrays import AnyArray
+from mnistnet.errors import CheckpointError, OutputError, UsageError, explain
 from mnistnet.files import check_target, remove_leftovers, write_atomically
 from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
 from mnistnet.training.trainer import EpochResult
 
 LATEST = "latest.json"
+BEST_NAME = "best.json"
+SETTINGS = "run.toml"
 LOSS_CSV = "loss.csv"
+RATES_CSV = "learning_rates.csv"
+BAD_BATCH = "diverged.npz"
 LOCK = ".lock"
-CHECKPOINT_NAME = re.compile(r"checkpoint_\d+\.json")
+CHECKPOINT_NAME = re.compile(r"checkpoint_(\d+)\.json")
+RESERVED = (LATEST, BEST_NAME, SETTINGS, RATES_CSV, BAD_BATCH, LOCK)
 COLUMNS = (
     "epoch",
     "loss",
@@ -44,6 +52,8 @@ class RunFolder:
         overwrite: whether an older run in the folder may be replaced. It is kept until the first
             checkpoint of this run is on disk.
         inputs: files that the run reads and must not replace.
+        resume_after: go on with the run in the folder, of which so many epochs are done. The CSV loses the
+            lines of later ones; checkpoints of later ones need ``overwrite``.
 
     Raises:
         OutputError: the folder cannot be written to, is not a folder, or another process trains in it.
@@ -57,8 +67,10 @@ class RunFolder:
         *,
         overwrite: bool = False,
         inputs: Sequence[Path] = (),
+        resume_after: int | None = None,
     ) -> None:
         self.folder = folder.absolute()
+        self._resume_after = resume_after
         self._inputs = inputs
         self._older: list[Path] = []
         self._begun = False
@@ -67,15 +79,18 @@ class RunFolder:
         self._stack = contextlib.ExitStack()
         self._csv: io.FileIO | None = None
         self._made: list[Path] = []
+        self._written: set[Path] = set()
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as stack:
             self._make_folder(self.folder)
             stack.callback(self._remove_empty)
             stack.enter_context(_lock(self.folder))
-            self._older = self._older_run()
+            self._older = self._older_run() if self._resume_after is None else self._later_checkpoints()
             self._refuse_to_replace()
             remove_leftovers(self.folder)
+            if self._resume_after is not None:
+                self._begun = self._cut_csv(self._resume_after)
             stack.callback(self._remove_unused_csv)
             try:
                 # opened before the first step, so that a bad path is found before any work; but an older CSV
@@ -105,11 +120,42 @@ class RunFolder:
             path = self.folder / f"checkpoint_{epoch}.json"
             write_atomically(path, data)
         write_atomically(latest, data)
+        self._written |= {path, latest}
         self._begin()
         for older in self._older:
-            if older not in (path, latest, self.csv_path):
+            if older not in self._written and older != self.csv_path:
                 older.unlink(missing_ok=True)
         self._older = []
+        return path
+
+    def save_best(self, checkpoint: Checkpoint) -> Path:
+        """Write ``best.json``, the network of the best epoch so far; it is for use, not for going on."""
+        return self._write(BEST_NAME, encode_checkpoint(checkpoint))
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best epoch's network is kept, if there is validation."""
+        return self.folder / BEST_NAME
+
+    def save_settings(self, text: str) -> Path:
+        """Write ``run.toml``, which is enough to do the run again."""
+        return self._write(SETTINGS, text.encode())
+
+    def save_batch(self, batch: Mapping[str, AnyArray]) -> Path:
+        """Write ``diverged.npz``: the arrays of a batch that training broke on."""
+        data = io.BytesIO()
+        np.savez_compressed(data, **batch)  # type: ignore[arg-type]
+        return self._write(BAD_BATCH, data.getvalue())
+
+    def save_rates(self, rows: Sequence[tuple[float, float]]) -> Path:
+        """Write ``learning_rates.csv``: the learning rates that were tried and the loss at each."""
+        lines = [f"{rate!r},{loss!r}\n" for rate, loss in rows]
+        return self._write(RATES_CSV, "".join(["learning_rate,loss\n", *lines]).encode())
+
+    def _write(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
+        write_atomically(path, data)
+        self._written.add(path)
         return path
 
     def log(self, result: EpochResult) -> None:
@@ -149,27 +195,25 @@ class RunFolder:
         """Refuse whatever this run would replace without being told to, or must never replace."""
         if self._older and not self._overwrite:
             raise UsageError(
-                f"{self.folder}: already holds a run ({self._older[0].name}); "
-                "use --overwrite or another folder"
+                f"{self.folder}: already holds {self._older[0].name}; "
+                + ("use --overwrite" if self._resume_after is not None else "use --resume, --overwrite")
+                + " or another folder"
             )
         for path in self._inputs:
             if any(path.exists() and path.samefile(older) for older in self._older):
                 raise UsageError(f"{path}: is read by this run, which would replace it; use another folder")
         name = self.csv_path.name
-        if self.csv_path.parent == self.folder and (
-            name in (LATEST, LOCK) or CHECKPOINT_NAME.fullmatch(name)
-        ):
+        if self.csv_path.parent == self.folder and (name in RESERVED or CHECKPOINT_NAME.fullmatch(name)):
             raise UsageError(f"{self.csv_path}: is the name of another file of this run; use another path")
         check_target(self.csv_path)
-        if not self._overwrite and self.csv_path.exists() and self.csv_path.stat().st_size:
+        keep = self._overwrite or self._resume_after is not None
+        if not keep and self.csv_path.exists() and self.csv_path.stat().st_size:
             raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
 
     def _write_row(self, row: tuple[object, ...]) -> None:
         assert self._csv is not None
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(row)
         try:
-            self._csv.write(line.getvalue().encode())
+            self._csv.write(_csv_line(row).encode())
         except OSError as error:
             raise OutputError(
                 f"{self.csv_path}: cannot write the loss CSV: {error.strerror}; checkpoints are kept"
@@ -198,9 +242,61 @@ class RunFolder:
                 path.rmdir()
 
     def _older_run(self) -> list[Path]:
-        numbered = [path for path in self.folder.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
-        files = [*sorted(numbered), self.folder / LATEST, self.folder / LOSS_CSV]
+        names = (LATEST, LOSS_CSV, BEST_NAME, SETTINGS, RATES_CSV, BAD_BATCH)
+        files = [*_numbered(self.folder).values(), *(self.folder / name for name in names)]
         return [path for path in files if path.is_file() and path.stat().st_size]
+
+    def _later_checkpoints(self) -> list[Path]:
+        assert self._resume_after is not None
+        return [path for epoch, path in _numbered(self.folder).items() if epoch > self._resume_after]
+
+    def _cut_csv(self, epochs: int) -> bool:
+        """Take the lines of later epochs, or half a line, out of the CSV; whether any are left."""
+        try:
+            text = self.csv_path.read_text(encoding="utf-8") if self.csv_path.exists() else ""
+        except OSError as error:
+            raise OutputError(f"{self.csv_path}: cannot be read: {explain(error)}") from error
+        lines = text.splitlines(keepends=True)
+        whole = [line for line in lines[1:] if re.match(r"\d+,.*\n", line)]
+        kept = [line for line in whole if int(line.split(",")[0]) <= epochs]
+        if lines[:1] != [_csv_line(COLUMNS)]:
+            return False
+        if len(kept) + 1 < len(lines):
+            write_atomically(self.csv_path, "".join([lines[0], *kept]).encode())
+        return True
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """The checkpoints of a run by epoch, in order."""
+    found = {}
+    for path in folder.iterdir():
+        if name := CHECKPOINT_NAME.fullmatch(path.name):
+            found[int(name[1])] = path
+    return dict(sorted(found.items()))
+
+
+def _csv_line(row: tuple[object, ...]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(row)
+    return line.getvalue()
+
+
+def resumable(path: Path) -> list[Path]:
+    """The checkpoints that a training can go on from, the newest first: a file is itself, a folder a run.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise CheckpointError(f"{path}: no such file or folder: expected a checkpoint or a run's folder")
+        return [path]
+    found = [*reversed(_numbered(path).values())]
+    if (path / LATEST).is_file():
+        found.insert(0, path / LATEST)
+    if not found:
+        raise CheckpointError(f"{path}: no run to go on with: expected {LATEST} or checkpoint_<epoch>.json")
+    return found
 
 
 def new_folder(base: Path, model: str) -> Path:

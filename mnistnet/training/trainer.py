@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
 from time import perf_counter
@@ -95,7 +95,8 @@ class TrainerState:
     legs: tuple[Leg, ...]
     """Of a training with a budget."""
     vectors: Mapping[str, FloatArray]
-    """(P,) each: the optimizer's, ``parameters``, and where there are such ``average`` and ``best``."""
+    """``parameters`` and, where there are such, ``average`` and ``best``, (P,) each; and the optimizer's, as
+    long as what is trained."""
 
 
 class Trainer:
@@ -121,14 +122,10 @@ class Trainer:
         if self._averaged:
             network = classifier.network
             self._model = replace(classifier, network=Network(network.layers, network.input_shape))
-        vector = classifier.network.vector
-        names = (*config.optimizer.state_names, *([AVERAGE] if self._averaged else []))
+        vectors = _first_vectors(classifier.network, config)
         if state is None:
-            vectors = {name: np.zeros_like(vector) for name in names}
-            if self._averaged:
-                vectors[AVERAGE][...] = vector
-            state = TrainerState(0, 0, 0, 0.0, 0, 0, None, (), {PARAMETERS: vector, **vectors})
-        _check_vectors(state.vectors, names, vector)
+            state = TrainerState(0, 0, 0, 0.0, 0, 0, None, (), vectors)
+        _check_vectors(state.vectors, vectors)
         self.epoch = state.epoch
         """Whole epochs done."""
         self.step = state.step
@@ -150,6 +147,27 @@ class Trainer:
         """
         return self._model
 
+    @property
+    def best_model(self) -> Classifier | None:
+        """A copy of the classifier with the parameters of the best epoch; None without validation."""
+        if BEST not in self._vectors:
+            return None
+        layers, shape = self.classifier.network.layers, self.classifier.network.input_shape
+        network = Network(layers, shape)
+        network.vector[...] = self._vectors[BEST]
+        return replace(self.classifier, network=network)
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        """The pace of a training with a budget so far."""
+        return tuple(self._legs)
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """Whether the best validation was ``patience`` epochs ago."""
+        patience, best = self.config.patience, self.best
+        return patience is not None and best is not None and self.epoch - best.epoch >= patience
+
     def state(self) -> TrainerState:
         """All that is needed to go on from here: a copy."""
         return TrainerState(
@@ -160,11 +178,13 @@ class Trainer:
             self._correct,
             self._images,
             self.best,
-            tuple(self._legs),
+            self.legs,
             {name: vector.copy() for name, vector in self._vectors.items()},
         )
 
-    def run(self, train: Dataset, validation: Dataset | None = None) -> Iterator[StepResult | EpochResult]:
+    def run(
+        self, train: Dataset, validation: Dataset | None = None
+    ) -> Generator[StepResult | EpochResult, None, None]:
         """Train from where the training is; the caller prints, saves and stops (by leaving the loop).
 
         Between two results `model` and `state` are whole: they may be saved, not changed. When the loop is
@@ -181,7 +201,7 @@ class Trainer:
             raise DataError(f"--batch-size: {config.batch_size} exceeds the {len(train)} training images")
         pace = self._pace(len(train))
         unmeasured = self._images == len(train)  # left between an epoch's last step and its result
-        if not unmeasured and (pace.is_over(self.steps) or self._out_of_patience()):
+        if not unmeasured and (pace.is_over(self.steps) or self.is_out_of_patience):
             return
         network.vector[...] = self._vectors[PARAMETERS]
         try:
@@ -213,10 +233,6 @@ class Trainer:
             self._legs = timed.legs
             return timed
         return Counted(config.nb_epochs * -(-count // config.batch_size))
-
-    def _out_of_patience(self) -> bool:
-        patience, best = self.config.patience, self.best
-        return patience is not None and best is not None and self.epoch - best.epoch >= patience
 
     def _attach(self, minibatches: Minibatches) -> None:
         """Let the vectors be those that the workers share."""
@@ -255,7 +271,7 @@ class Trainer:
                 self._loss, self._correct, self._images = 0.0, 0, 0
             if validation is not None:
                 result = self._validate(result, validation)
-            over = pace.is_over(self.steps) or self._out_of_patience()
+            over = pace.is_over(self.steps) or self.is_out_of_patience
             yield replace(result, is_last=over)
 
     def _epoch(
@@ -341,12 +357,22 @@ def _first_broken_layer(network: Network, images: FloatArray) -> int | None:
     return None
 
 
-def _check_vectors(vectors: Mapping[str, FloatArray], names: Sequence[str], like: FloatArray) -> None:
-    kept = sorted(set(vectors) - {PARAMETERS, BEST})
-    if PARAMETERS not in vectors or kept != sorted(names):
-        wanted = ", ".join([PARAMETERS, *sorted(names)])
-        raise UsageError(f"state: expected the vectors {wanted}, found {', '.join(sorted(vectors))}")
+def _first_vectors(network: Network, config: TrainingConfig) -> dict[str, FloatArray]:
+    """The vectors of a training that has not begun."""
+    vectors = {PARAMETERS: network.vector}
+    if config.average_decay is not None:
+        vectors[AVERAGE] = network.vector
+    return vectors | {
+        name: np.zeros(network.trainable, network.dtype) for name in config.optimizer.state_names
+    }
+
+
+def _check_vectors(vectors: Mapping[str, FloatArray], wanted: Mapping[str, FloatArray]) -> None:
+    if vectors.keys() - {BEST} != wanted.keys():
+        names, found = (", ".join(sorted(some)) for some in (wanted, vectors))
+        raise UsageError(f"state: expected the vectors {names}, found {found}")
     for name, vector in vectors.items():
+        like = wanted.get(name, wanted[PARAMETERS])
         if vector.shape != like.shape:
             raise UsageError(f"state: {name}: expected {like.shape}, found {vector.shape}")
 

@@ -1,6 +1,7 @@
 """``mnistnet train`` through real processes."""
 
 import csv
+import re
 import signal
 import subprocess
 import sys
@@ -45,10 +46,23 @@ def test_a_run_leaves_checkpoints_a_csv_and_says_where(
         "checkpoint_3.json",
         "latest.json",
         "loss.csv",
+        "run.toml",
     ]
-    assert lines[4].startswith("Test accuracy: ")
-    assert "of 200)" in lines[4]
-    assert lines[5:] == [f"Checkpoint: {folder / 'checkpoint_3.json'}", f"Loss CSV:   {folder / 'loss.csv'}"]
+    digits = [re.fullmatch(r"Digit (\d): (\d+) of (\d+)", line) for line in lines[4:14]]
+    counts = [tuple(map(int, digit.groups())) for digit in digits if digit]
+    assert [count[0] for count in counts] == list(range(10))
+    assert sum(count[2] for count in counts) == 200
+    result_line = re.fullmatch(
+        r"Test accuracy: ([\d.]+) % \((\d+) of 200\); ([\d.]+) % before training", lines[14]
+    )
+    assert result_line
+    assert int(result_line[2]) == sum(count[1] for count in counts)
+    assert float(result_line[1]) == pytest.approx(int(result_line[2]) / 2)
+    assert float(result_line[3]) < 30
+    assert lines[15:] == [
+        f"Checkpoint:    {folder / 'checkpoint_3.json'}",
+        f"Loss CSV:      {folder / 'loss.csv'}",
+    ]
     assert (folder / "latest.json").read_bytes() == (folder / "checkpoint_3.json").read_bytes()
 
     rows = rows_of(folder / "loss.csv")
@@ -109,6 +123,7 @@ def test_the_stride_leaves_out_checkpoints_but_never_the_last(
         "checkpoint_5.json",
         "latest.json",
         "loss.csv",
+        "run.toml",
     ]
 
 
@@ -118,7 +133,7 @@ def test_nothing_to_train_saves_the_untrained_network(
     options = ("--model", "rsnet", "--nb-epochs", 0, "--train-data-dir", small_data)
     result = mnistnet("train", *options, "--checkpoint-folder", "run", "--loss-csv-path", "l.csv")
     assert result.code == 0
-    assert files_in(tmp_path / "run") == ["checkpoint_0.json", "latest.json"]
+    assert files_in(tmp_path / "run") == ["checkpoint_0.json", "latest.json", "run.toml"]
     assert len((tmp_path / "l.csv").read_text().splitlines()) == 1
 
 
@@ -159,7 +174,10 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
         ("--nb-epochs", "-1", 2, "--nb-epochs: must be >= 0, found -1"),
         (
             *("--optimizer", "momentun", 2),
-            "--optimizer: expected one of sgd, momentum, found 'momentun'; did you mean momentum?",
+            (
+                "--optimizer: expected one of sgd, momentum, nesterov, adam, adamw, found 'momentun'; "
+                "did you mean momentum?"
+            ),
         ),
         ("--momentum", "1.5", 2, "--momentum: must be >= 0 and < 1, found 1.5"),
         ("--weight-decay", "-1", 2, "--weight-decay: must be finite and >= 0, found -1.0"),
@@ -192,7 +210,7 @@ def test_a_wrong_value_is_one_line_and_leaves_nothing(
 
 def test_momentum_goes_with_its_optimizer(mnistnet: Mnistnet, small_data: Path) -> None:
     result = mnistnet("train", "--train-data-dir", small_data, "--optimizer", "sgd", "--momentum", 0.5)
-    assert_refused(result, 2, "--momentum: goes with --optimizer momentum, found --optimizer sgd")
+    assert_refused(result, 2, "--momentum: goes with --optimizer momentum or nesterov, found --optimizer sgd")
 
 
 def test_a_missing_data_folder_is_named(mnistnet: Mnistnet, tmp_path: Path) -> None:
@@ -221,11 +239,11 @@ def test_a_folder_that_holds_a_run_is_refused_without_overwrite(
     assert_refused(
         result.__class__(result.code, "", result.err),
         2,
-        f"{folder}: already holds a run (checkpoint_1.json); use --overwrite or another folder",
+        f"{folder}: already holds checkpoint_1.json; use --resume, --overwrite or another folder",
     )
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert mnistnet("train", *options, "--nb-epochs", 1, "--seed", 1, "--overwrite").code == 0
-    assert files_in(folder) == ["checkpoint_1.json", "latest.json", "loss.csv"]
+    assert files_in(folder) == ["checkpoint_1.json", "latest.json", "loss.csv", "run.toml"]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_a_finished_training_has_nothing_to_do_until_it_gets_more_epochs() -> No
 
 def test_a_state_of_something_else_is_refused() -> None:
     state = finished(CONFIG).state()
-    with pytest.raises(UsageError, match="expected the vectors parameters, first_moment, second_moment, "):
+    with pytest.raises(UsageError, match="expected the vectors first_moment, parameters, second_moment, "):
         Trainer(classifier(), replace(CONFIG, optimizer=Adam(), average_decay=None), state)
     with pytest.raises(UsageError, match=r"parameters: expected \(925,\), found \(101770,\)"):
         Trainer(classifier("rsnet"), CONFIG, state)

@@ -62,7 +62,7 @@ def test_a_run_is_not_overwritten_unless_told(tmp_path: Path) -> None:
         run.save(a_checkpoint(), 1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with (
-        pytest.raises(UsageError, match=r"already holds a run \(checkpoint_1\.json\); use --overwrite"),
+        pytest.raises(UsageError, match=r"already holds checkpoint_1\.json; use --resume, --overwrite"),
         RunFolder(tmp_path),
     ):
         pass

@@ -1,0 +1,103 @@
+"""What a training leaves on disk, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mnistnet.formats.checkpoint import Checkpoint
+from mnistnet.training.settings import Settings, settings_text
+from mnistnet.training.state import saved_state
+
+if TYPE_CHECKING:
+    from mnistnet.data.dataset import Dataset
+    from mnistnet.errors import DivergedError
+    from mnistnet.training.runs import RunFolder
+    from mnistnet.training.trainer import EpochResult, Trainer
+
+ELSEWHERE = ("model", "data", "train_data_dir", "replay_steps", "replay_legs")
+"""Settings that a checkpoint says in another place or not at all: it holds no paths."""
+
+
+@dataclass
+class Recorder:
+    """Writes down a trainer's work.
+
+    The checkpoint comes first, for from it the rest can be made again: `catch_up` does so on resume.
+    """
+
+    run: RunFolder
+    trainer: Trainer
+    settings: Settings
+    facts: Mapping[str, Any]
+    """What is known of the data."""
+
+    def epoch(self, result: EpochResult, *, save: bool) -> Path | None:
+        """Log an epoch, and save what is worth it; returns the checkpoint's path if there is one."""
+        self.run.log(result)
+        path = self.run.save(self._checkpoint(result), result.epoch) if save else None
+        if result.is_best:
+            self._save_best()
+        if save:
+            self._save_settings()
+        return path
+
+    def stopped(self) -> Path:
+        """Save where the training stands between two steps."""
+        path = self.run.save(self._checkpoint(None), None)
+        self._save_settings()
+        return path
+
+    def untrained(self) -> Path:
+        """Save a network that is not to be trained."""
+        path = self.run.save(self._checkpoint(None), 0)
+        self._save_settings()
+        return path
+
+    def catch_up(self) -> None:
+        """Write again what a sudden end may have kept from being written after the last checkpoint."""
+        self._save_best()
+        self._save_settings()
+
+    def diverged(self, error: DivergedError, training: Dataset) -> DivergedError:
+        """Save the batch that had no finite loss; returns the error with its path."""
+        batch = np.array(error.batch, np.intp)
+        if not len(batch):
+            return error
+        images, labels = training.images[batch], training.labels[batch]
+        path = self.run.save_batch({"images": images, "labels": labels, "indices": batch})
+        return type(error)(f"{error}; the batch is in {path}", error.batch)
+
+    def _checkpoint(self, result: EpochResult | None) -> Checkpoint:
+        """The network and how it came to be: no time and no path, so that runs can be compared."""
+        trainer = self.trainer
+        training = {"epoch": trainer.epoch, "step": trainer.step, **self._origin()}
+        if result is not None:
+            training |= {"loss": result.loss, "training_accuracy": result.training_accuracy}
+            if result.validation_accuracy is not None:
+                training["validation_loss"] = result.validation_loss
+                training["validation_accuracy"] = result.validation_accuracy
+        return Checkpoint(trainer.model, training, saved_state(trainer.state()))
+
+    def _save_best(self) -> None:
+        best, model = self.trainer.best, self.trainer.best_model
+        if best is None or model is None:
+            return
+        scores = {"validation_loss": best.loss, "validation_accuracy": best.accuracy}
+        self.run.save_best(Checkpoint(model, {"epoch": best.epoch, **self._origin(), **scores}))
+
+    def _origin(self) -> dict[str, Any]:
+        settings = {name: value for name, value in self.settings.given().items() if name not in ELSEWHERE}
+        return {"settings": settings, **self.facts}
+
+    def _save_settings(self) -> None:
+        """With what a replay of a training with a budget needs."""
+        settings = self.settings
+        if settings.budget is not None:
+            legs = tuple(x for leg in self.trainer.legs for x in (leg.step, leg.progress, leg.rate))
+            settings = replace(settings, replay_steps=self.trainer.steps, replay_legs=legs)
+        self.run.save_settings(settings_text(settings))

@@ -1,0 +1,1 @@
+"""Settings that do well, as readable files: ``mnistnet train --recipe NAME``."""

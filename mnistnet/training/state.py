@@ -1,0 +1,72 @@
+"""The trainer's state in a checkpoint: what `formats.checkpoint.SavedState` means here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from mnistnet.errors import CheckpointError
+from mnistnet.formats.checkpoint import SavedState
+from mnistnet.training.pace import Leg
+from mnistnet.training.trainer import Best, TrainerState
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class _BestForm(_Form):
+    epoch: NonNegativeInt
+    accuracy: float
+    loss: float
+
+
+class _LegForm(_Form):
+    step: NonNegativeInt
+    progress: float
+    rate: float
+
+
+class _PositionForm(_Form):
+    epoch: NonNegativeInt
+    step: NonNegativeInt
+    steps: NonNegativeInt
+    loss: float
+    correct: NonNegativeInt
+    images: NonNegativeInt
+    best: _BestForm | None
+    legs: list[_LegForm]
+
+
+def saved_state(state: TrainerState) -> SavedState:
+    """A trainer's state as a checkpoint holds it."""
+    position = asdict(state)
+    vectors = position.pop("vectors")
+    position["legs"] = list(position["legs"])
+    return SavedState(position, vectors)
+
+
+def trainer_state(saved: SavedState) -> TrainerState:
+    """The state of a trainer that goes on.
+
+    Raises:
+        CheckpointError: a value is missing, unknown or of another type.
+    """
+    try:
+        form = _PositionForm.model_validate(dict(saved.position))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(step) for step in ("state.position", *first["loc"]))
+        raise CheckpointError(f"{where}: {first['msg'].lower()}, found {first['input']!r}") from error
+    return TrainerState(
+        form.epoch,
+        form.step,
+        form.steps,
+        form.loss,
+        form.correct,
+        form.images,
+        None if form.best is None else Best(**form.best.model_dump()),
+        tuple(Leg(**leg.model_dump()) for leg in form.legs),
+        saved.vectors,
+    )
