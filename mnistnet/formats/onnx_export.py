@@ -7,6 +7,7 @@ class says in one function below which nodes it becomes.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from dataclasses import dataclass
 from functools import singledispatch
@@ -22,17 +23,21 @@ from onnx.reference import ReferenceEvaluator
 from mnistnet import __version__
 from mnistnet.engine.arrays import AnyArray, FloatArray, PixelScale, Shape
 from mnistnet.engine.layers import (
+    GELU,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from mnistnet.errors import ExportError
 from mnistnet.files import check_target, write_atomically
@@ -193,16 +198,28 @@ class OnnxSite:
         Raises:
             ExportError: a parameter is not finite.
         """
-        names = [self._weight(name) for name in weights]
-        self._graph.nodes.append(
-            helper.make_node(
-                operator,
-                [self.input, *names],
-                [self.output],
-                name=f"{self._index}.{self._layer.kind}",
-                **attributes,
-            )
-        )
+        self.apply(operator, self.input, *map(self._weight, weights), **attributes)
+
+    def apply(self, operator: str, *inputs: str, step: str | None = None, **attributes: Any) -> str:
+        """Add one node of several that a layer becomes.
+
+        Args:
+            operator: of the node.
+            inputs: names of values.
+            step: a name for the node and its result; without one it is the layer's last and writes `output`.
+            attributes: of the node.
+
+        Returns:
+            The name of its result.
+        """
+        name = ".".join([str(self._index), self._layer.kind, *([step] if step else [])])
+        output = name if step else self.output
+        self._graph.nodes.append(helper.make_node(operator, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def number(self, name: str, value: float) -> str:
+        """Add a constant; its name."""
+        return self._graph.weight(f"{self._index}.{self._layer.kind}.{name}", np.asarray(value, np.float32))
 
     def _weight(self, name: str) -> str:
         values = self._layer.params[name]
@@ -244,6 +261,21 @@ def _(layer: MaxPool2d, site: OnnxSite) -> None:
 
 
 @add_nodes.register
+def _(layer: AvgPool2d, site: OnnxSite) -> None:
+    site.node(
+        "AveragePool",
+        kernel_shape=list(layer.kernel_size),
+        strides=list(layer.strides),
+        pads=[*layer.padding, *layer.padding],
+    )
+
+
+@add_nodes.register
+def _(layer: GlobalAvgPool, site: OnnxSite) -> None:  # noqa: ARG001
+    site.apply("Flatten", site.apply("GlobalAveragePool", site.input, step="mean"), axis=1)
+
+
+@add_nodes.register
 def _(layer: Flatten, site: OnnxSite) -> None:  # noqa: ARG001
     site.node("Flatten", axis=1)
 
@@ -267,6 +299,29 @@ def _(layer: LeakyReLU, site: OnnxSite) -> None:
 @add_nodes.register
 def _(layer: Sigmoid, site: OnnxSite) -> None:  # noqa: ARG001
     site.node("Sigmoid")
+
+
+@add_nodes.register
+def _(layer: Tanh, site: OnnxSite) -> None:  # noqa: ARG001
+    site.node("Tanh")
+
+
+@add_nodes.register
+def _(layer: GELU, site: OnnxSite) -> None:
+    # ONNX has an operator of this name from opset 20 on only
+    x = site.input
+    if layer.approximate == "none":
+        inner = site.apply("Mul", x, site.number("scale", 0.5**0.5), step="inner")
+        outer = site.apply("Erf", inner, step="outer")
+    else:
+        cube = site.apply("Mul", site.apply("Mul", x, x, step="square"), x, step="cube")
+        bent = site.apply("Mul", cube, site.number("cubic", 0.044715), step="bent")
+        scale = site.number("scale", (2 / math.pi) ** 0.5)
+        inner = site.apply("Mul", site.apply("Add", x, bent, step="sum"), scale, step="inner")
+        outer = site.apply("Tanh", inner, step="outer")
+    twice = site.apply("Add", outer, site.number("one", 1.0), step="twice")
+    weight = site.apply("Mul", twice, site.number("half", 0.5), step="weight")
+    site.apply("Mul", x, weight)
 
 
 @add_nodes.register

@@ -85,6 +85,26 @@ def max_pool2d_backward(x: Array, dy: Array, kernel: Pair, stride: Pair, padding
     return crop(d_padded, padding)
 
 
+def avg_pool2d(x: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Array:
+    """x (N, C, H, W) to (N, C, P, Q): the mean of the pixels that are there."""
+    padded = pad(x, padding, np.nan)
+    found = list(places(padded.shape, kernel, stride))
+    y = np.empty((*x.shape[:2], found[-1][0] + 1, found[-1][1] + 1))
+    for p, q, rows, columns in found:
+        y[:, :, p, q] = np.nanmean(padded[:, :, rows, columns], axis=(2, 3))
+    return y
+
+
+def avg_pool2d_backward(x: Array, dy: Array, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> Array:
+    """dx (N, C, H, W): each pixel of a window gets an equal share."""
+    padded = pad(x, padding, np.nan)
+    d_padded = np.zeros_like(padded)
+    for p, q, rows, columns in places(padded.shape, kernel, stride):
+        there = np.isfinite(padded[0, 0, rows, columns])
+        d_padded[:, :, rows, columns] += dy[:, :, p, q, None, None] * there / there.sum()
+    return crop(d_padded, padding)
+
+
 def dense(x: Array, weight: Array, bias: Array) -> Array:
     """x (N, F in), weight (F out, F in), bias (F out,) to (N, F out)."""
     return x @ weight.astype(np.float64).T + bias
@@ -149,3 +169,31 @@ def cross_entropy(logits: Array, labels: Array) -> tuple[float, Array]:
         loss -= float(np.log(probabilities[i, label]))
         gradient[i, label] -= 1.0
     return loss / len(labels), gradient / len(labels)
+
+
+def smoothed(labels: Array, k: int, smoothing: float) -> Array:
+    """(N, K): 1 - smoothing at the label, and smoothing spread over all."""
+    targets = np.full((len(labels), k), smoothing / k)
+    for i, label in enumerate(labels):
+        targets[i, label] += 1.0 - smoothing
+    return targets
+
+
+def soft_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean of -sum_k t_k log softmax(logits)_k, and its gradient (N, K); the targets of a row add up to 1."""
+    probabilities = softmax(logits)
+    return float(-(targets * np.log(probabilities)).sum()) / len(logits), (probabilities - targets) / len(
+        logits
+    )
+
+
+def binary_cross_entropy(logits: Array, targets: Array) -> tuple[float, Array]:
+    """Mean over all outputs of -t log y - (1 - t) log(1 - y), y = sigmoid(logits), and its gradient."""
+    y = sigmoid(logits)
+    loss = -(targets * np.log(y) + (1.0 - targets) * np.log(1.0 - y))
+    return float(loss.mean()), (y - targets) / y.size
+
+
+def mean_squared_error(y: Array, targets: Array) -> tuple[float, Array]:
+    """Mean over all outputs of (y - t)^2, and its gradient (N, K)."""
+    return float(((y - targets) ** 2).mean()), 2.0 * (y - targets) / y.size

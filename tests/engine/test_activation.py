@@ -1,12 +1,14 @@
 """Activations: values by hand, at their edges, and against the naive formulas."""
 
+import math
+
 import engine_naive as naive
 import numpy as np
 import pytest
 from engine_probes import run_layers
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mnistnet.engine.layers import LeakyReLU, Sigmoid
+from mnistnet.engine.layers import GELU, LeakyReLU, Sigmoid, Tanh
 from mnistnet.engine.network import Network
 
 
@@ -54,3 +56,51 @@ def test_sigmoid_of_extreme_numbers(dtype):
     y, slope = applied(Sigmoid(), [-1e30, -1000, 1000, 1e30], dtype)
     assert_allclose(y, [0, 0, 1, 1], atol=1e-37)
     assert_allclose(slope, 0, atol=1e-37)
+
+
+def test_tanh_is_the_formula():
+    x = np.linspace(-9, 9, 301)
+    y, slope = applied(Tanh(), x)
+    assert_allclose(y, [math.tanh(v) for v in x], rtol=1e-14)
+    assert_allclose(slope, [1 / math.cosh(v) ** 2 for v in x], rtol=1e-7)  # 1 - y^2 loses digits
+
+
+def normal(x: float) -> float:
+    """The normal distribution function."""
+    return 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+def density(x: float) -> float:
+    return math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+FAR = np.concatenate([np.linspace(-13, 13, 5201), [-1e6, -40.0, 40.0, 1e6]])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 3e-7), (np.float64, 1e-13)])
+def test_gelu_is_the_formula_within_its_bound(dtype, bound):
+    x = FAR.astype(dtype).astype(np.float64)
+    y, slope = applied(GELU(), x, dtype)
+    assert_allclose(y, [v * normal(v) for v in x], rtol=bound, atol=bound)
+    assert_allclose(slope, [normal(v) + v * density(v) for v in x], rtol=bound, atol=bound)
+
+
+def test_gelu_by_hand():
+    # the normal distribution has 0.8413447460685429 below 1
+    y, slope = applied(GELU(), [-1, 0, 1])
+    assert_allclose(y, [-0.15865525393145707, 0, 0.8413447460685429], atol=1e-14)
+    assert_allclose(slope, [0.5 - 0.5833154705876862, 0.5, 0.5 + 0.5833154705876862], atol=1e-14)
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(np.float32, 3e-7), (np.float64, 1e-14)])
+def test_gelu_with_tanh_is_the_formula(dtype, bound):
+    x = FAR[:-4].astype(dtype).astype(np.float64)
+    y, slope = applied(GELU("tanh"), x, dtype)
+    u = [math.sqrt(2 / math.pi) * (v + 0.044715 * v**3) for v in x]
+    tanh = np.array([math.tanh(v) for v in u])
+    assert_allclose(y, x * (1 + tanh) / 2, rtol=bound, atol=10 * bound)
+    inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    sech = np.array([1 / math.cosh(min(abs(v), 300)) ** 2 for v in u])
+    assert_allclose(slope, (1 + tanh) / 2 + x * sech * inner / 2, rtol=bound, atol=20 * bound)
+    exact, _ = applied(GELU(), x, dtype)
+    assert np.abs(y - exact).max() < 5e-4

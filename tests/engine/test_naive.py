@@ -71,6 +71,21 @@ def test_max_pool2d_backward_of_ties_goes_left_then_up_by_hand():
     assert_array_equal(dx, [[[[0, 0, 0], [5, 0, 0], [0, 0, 0]]]])
 
 
+def test_avg_pool2d_by_hand():
+    assert_array_equal(naive.avg_pool2d(IMAGE, (2, 2), (1, 1)), [[[[3, 4], [6, 7]]]])
+    # windows of one, two, two and four pixels
+    y = naive.avg_pool2d(IMAGE, (2, 2), (2, 2), (1, 1))
+    assert_array_equal(y, [[[[1, 2.5], [5.5, 7]]]])
+
+
+def test_avg_pool2d_backward_by_hand():
+    dy = np.array([[[[1.0, 2.0], [4.0, 8.0]]]])
+    dx = naive.avg_pool2d_backward(IMAGE, dy, (2, 2), (2, 2), (1, 1))
+    assert_array_equal(dx, [[[[1, 1, 1], [2, 2, 2], [2, 2, 2]]]])
+    dx = naive.avg_pool2d_backward(IMAGE, dy, (2, 2), (1, 1))
+    assert_array_equal(4 * dx, [[[[1, 3, 2], [5, 15, 10], [4, 12, 8]]]])
+
+
 def test_dense_by_hand():
     weight = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     x = np.array([[1.0, -1.0]])
@@ -121,3 +136,27 @@ def test_batch_norm_backward_by_hand():
     # weight / deviation is 1: 9 - 9/2 - (-2/3)(-6)/2 = 2.5 and 0 - 9/2 - (2/3)(-6)/2 = -2.5
     # then 9 / sqrt(5) times 1 - 2 and 3 - 2
     assert_allclose(dx, [[2.5, -9 / np.sqrt(5)], [-2.5, 9 / np.sqrt(5)]], rtol=1e-14)
+
+
+def test_smoothed_by_hand():
+    assert_allclose(naive.smoothed(np.array([2, 0]), 4, 0.2), [[0.05, 0.05, 0.85, 0.05], [0.85, *[0.05] * 3]])
+
+
+def test_soft_cross_entropy_by_hand():
+    # the probabilities are 1/4 and 3/4
+    loss, gradient = naive.soft_cross_entropy(np.array([[0.0, np.log(3.0)]]), np.array([[0.5, 0.5]]))
+    assert_allclose(loss, (np.log(4) + np.log(4 / 3)) / 2, rtol=1e-15)
+    assert_allclose(gradient, [[-1 / 4, 1 / 4]], rtol=1e-15)
+
+
+def test_binary_cross_entropy_by_hand():
+    # y = 1/2 and 3/4: log 2, whatever the target; -log(3/4) / 4 - log(1/4) x 3 / 4
+    loss, gradient = naive.binary_cross_entropy(np.array([[0.0, np.log(3.0)]]), np.array([[1.0, 0.25]]))
+    assert_allclose(loss, (np.log(2) + np.log(4 / 3) / 4 + np.log(4) * 3 / 4) / 2, rtol=1e-15)
+    assert_allclose(gradient, [[-1 / 4, 1 / 4]], rtol=1e-15)
+
+
+def test_mean_squared_error_by_hand():
+    loss, gradient = naive.mean_squared_error(np.array([[1.0, 5.0]]), np.array([[0.0, 2.0]]))
+    assert loss == 5
+    assert_array_equal(gradient, [[1, 3]])

@@ -1,4 +1,4 @@
-"""Max-pool: ties, overlaps, borders and gaps, by hand and against the naive loops."""
+"""Pools: ties, overlaps, borders and gaps, by hand and against the naive loops."""
 
 import engine_naive as naive
 import numpy as np
@@ -6,15 +6,15 @@ import pytest
 from engine_probes import run_layers
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
-from mnistnet.engine.layers import MaxPool2d
+from mnistnet.engine.layers import AvgPool2d, GlobalAvgPool, MaxPool2d
 
 
-def pooled(x, dy, *geometry):
+def pooled(x, dy, *geometry, kind=MaxPool2d):
     """y and dx of one image and one channel, from lists."""
     x, dy = (np.array(values, np.float64)[None, None] for values in (x, dy))
-    found = run_layers([MaxPool2d(*geometry)], x, dy)
+    found = run_layers([kind(*geometry)], x, dy)
     return found.y[0, 0], found.dx[0, 0]
 
 
@@ -99,3 +99,50 @@ def test_pool_is_the_naive_loop(geometry, levels, dtype):
     found = run_layers([layer], x, dy)
     assert_array_equal(found.y, naive.max_pool2d(x, kernel, stride or kernel, padding))
     assert_array_equal(found.dx, naive.max_pool2d_backward(x, dy, kernel, stride or kernel, padding))
+
+
+# average pools
+
+
+def test_the_mean_of_a_window():
+    y, dx = pooled([[1, 2, 9], [3, 6, 9], [9, 9, 9]], [[8]], (2, 2), kind=AvgPool2d)
+    assert_array_equal(y, [[3]])
+    assert_array_equal(dx, [[2, 2, 0], [2, 2, 0], [0, 0, 0]])
+
+
+def test_padding_does_not_count():
+    # windows of one, two, two and four pixels
+    x = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    y, dx = pooled(x, [[1, 2], [4, 8]], (2, 2), (2, 2), (1, 1), kind=AvgPool2d)
+    assert_array_equal(y, [[1, 2.5], [5.5, 7]])
+    assert_array_equal(dx, [[1, 1, 1], [2, 2, 2], [2, 2, 2]])
+
+
+def test_windows_that_overlap_share_their_pixels():
+    y, dx = pooled([[1, 3, 5]], [[2, 4]], (1, 2), (1, 1), kind=AvgPool2d)
+    assert_array_equal(y, [[2, 4]])
+    assert_array_equal(dx, [[1, 3, 2]])
+
+
+@given(geometries(), st.sampled_from([np.float32, np.float64]))
+def test_avg_pool_is_the_naive_loop(geometry, dtype):
+    shape, (kernel, stride, padding) = geometry
+    layer = AvgPool2d(kernel, stride, padding)
+    rng = np.random.default_rng(shape[0])
+    x = rng.integers(-99, 100, shape).astype(dtype)
+    dy = rng.integers(-9, 10, (shape[0], *layer.output_shape(shape[1:]))).astype(dtype)
+    found = run_layers([layer], x, dy)
+    close = {"rtol": 1e-5, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-13}
+    assert_allclose(found.y, naive.avg_pool2d(x, kernel, stride or kernel, padding), **close)
+    expected = naive.avg_pool2d_backward(x, dy, kernel, stride or kernel, padding)
+    assert_allclose(found.dx, expected, **close)
+
+
+@given(st.tuples(*[st.integers(1, 9)] * 4))
+def test_global_avg_pool_is_the_mean_of_each_channel(shape):
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal(shape), rng.standard_normal(shape[:2])
+    found = run_layers([GlobalAvgPool()], x, dy)
+    assert_allclose(found.y, x.mean(axis=(2, 3)), rtol=1e-12, atol=1e-14)
+    shares = np.broadcast_to(dy[:, :, None, None] / (shape[2] * shape[3]), shape)
+    assert_allclose(found.dx, shares, rtol=1e-14)

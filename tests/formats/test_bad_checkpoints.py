@@ -203,7 +203,7 @@ def test_size_cap(tmp_path: Path) -> None:
         (
             "layers.1.kind",
             "conv3d",
-            'layers[1].kind: unknown layer "conv3d": expected one of batch_norm, conv2',
+            'layers[1].kind: unknown layer "conv3d": expected one of avg_pool2d, batch',
         ),
         ("layers.1.kind", ["relu"], "layers[1].kind: unknown layer a list of 1"),
         ("layers.1.kind", "x" * 10_000, 'layers[1].kind: unknown layer "xxx'),

@@ -14,18 +14,22 @@ import pytest
 
 from mnistnet.engine.arrays import PixelScale, Shape
 from mnistnet.engine.layers import (
+    GELU,
     LAYER_KINDS,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, OutputError
@@ -97,6 +101,17 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (5, 2, 5, 6)).astype(np.uint8)
     expected = checkpoint.classifier.probabilities(images)
     assert back.classifier.probabilities(images).tobytes() == expected.tobytes()
+
+
+def test_layers_of_all_kinds_come_back() -> None:
+    kinds: list[Layer] = [AvgPool2d((2, 2), padding=(1, 0)), GELU("tanh"), Tanh(), GlobalAvgPool(), GELU()]
+    layers = [*kinds, *tiny().classifier.network.layers[5:]]
+    network = Network(layers, (3, 4, 4)).initialize(0)
+    data = encode_checkpoint(Checkpoint(Classifier(network, ("a", "b", "c")), {}))
+    back = decode_checkpoint(data).classifier.network
+    assert back.layers == network.layers
+    assert back.vector.tobytes() == network.vector.tobytes()
+    assert {layer.kind for layer in (*layers, *tiny().classifier.network.layers)} == set(LAYER_KINDS)
 
 
 def test_the_bytes_follow_the_contract() -> None:

@@ -14,18 +14,22 @@ import pytest
 
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import (
+    GELU,
     LAYER_KINDS,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, ShapeError
@@ -116,6 +120,20 @@ GEOMETRIES: list[tuple[tuple[int, int, int], list[Layer]]] = [
             Dense(6),
             BatchNorm(),
             Sigmoid(),
+            Dense(3),
+            Softmax(),
+        ],
+    ),
+    (
+        (2, 8, 7),
+        [
+            AvgPool2d((3, 2), stride=(2, 1), padding=(1, 1)),
+            GELU(),
+            Conv2d(4, (2, 2)),
+            GELU("tanh"),
+            AvgPool2d((2, 2), stride=(1, 1)),
+            Tanh(),
+            GlobalAvgPool(),
             Dense(3),
             Softmax(),
         ],

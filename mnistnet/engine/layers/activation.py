@@ -1,4 +1,4 @@
-"""Activations: ReLU and its kin, sigmoid, softmax."""
+"""Activations: ReLU and its kin, sigmoid, tanh, softmax; GELU has a room of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ReLU(SimpleLayer, kind="relu"):
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind one maximum; backward, a comparison and a product, in place."""
         y = site.output_like(x)
-        forward = [_with_number(np.maximum, x.value, 0.0, y.value)]
+        forward = [with_number(np.maximum, x.value, 0.0, y.value)]
         if y.grad is None:
             return Bound(y, forward)
         positive = site.take(x.value.shape, Moment.INPUT, dtype=np.bool_)
@@ -69,7 +69,7 @@ class LeakyReLU(SimpleLayer, kind="leaky_relu"):
         factor = site.take(x.value.shape, Moment.INPUT)
         backward: list[Call] = [
             call(np.greater, y.value, y.value.dtype.type(0), out=factor),
-            _with_number(np.maximum, factor, self.slope, factor),
+            with_number(np.maximum, factor, self.slope, factor),
             call(np.multiply, y.grad, factor, out=y.grad),
         ]
         return Bound(y, forward, backward)
@@ -98,6 +98,31 @@ class Sigmoid(SimpleLayer, kind="sigmoid"):
         backward = [
             call(np.subtract, slope.dtype.type(1), y.value, out=slope),
             call(np.multiply, slope, y.value, out=slope),
+            call(np.multiply, y.grad, slope, out=y.grad),
+        ]
+        return Bound(y, forward, backward)
+
+
+@dataclass
+class Tanh(SimpleLayer, kind="tanh"):
+    """``y = tanh(x)`` on any shape; dx = dy (1 - y^2)."""
+
+    backward_reads_input = False
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The input's."""
+        return input_shape
+
+    def bind(self, x: Buffer, site: Site) -> Bound:
+        """Bind the function, and its derivative from the output."""
+        y = site.output_like(x)
+        forward = [call(np.tanh, x.value, out=y.value)]
+        if y.grad is None:
+            return Bound(y, forward)
+        slope = site.take(x.value.shape, Moment.INPUT)
+        backward = [
+            call(np.multiply, y.value, y.value, out=slope),
+            call(np.subtract, slope.dtype.type(1), slope, out=slope),
             call(np.multiply, y.grad, slope, out=y.grad),
         ]
         return Bound(y, forward, backward)
@@ -147,14 +172,14 @@ def logistic(x: FloatArray, out: FloatArray) -> list[Call]:
     one = out.dtype.type(1)
     return [
         call(np.negative, x, out=out),
-        _with_number(np.minimum, out, np.log(np.finfo(out.dtype).max) - 1, out),
+        with_number(np.minimum, out, np.log(np.finfo(out.dtype).max) - 1, out),
         call(np.exp, out, out=out),
         call(np.add, out, one, out=out),
         call(np.divide, one, out, out=out),
     ]
 
 
-def _with_number(operator: np.ufunc, x: FloatArray, number: float, out: FloatArray) -> Call:
+def with_number(operator: np.ufunc, x: FloatArray, number: float, out: FloatArray) -> Call:
     """``out = operator(x, number)`` for a maximum or a minimum."""
     if x.flags.c_contiguous:
         # an array of equal numbers is four times as fast as the number itself; a short one fits in L1

@@ -1,4 +1,4 @@
-"""MaxPool2d: the largest value of each window."""
+"""Pooling: the largest value of each window, the mean of each window, the mean of each channel."""
 
 from __future__ import annotations
 
@@ -23,18 +23,12 @@ from mnistnet.errors import ShapeError
 
 
 @dataclass
-class MaxPool2d(SimpleLayer, kind="max_pool2d"):
-    """``y[c, p, q] = max over r, s of x[c, stride p + r - padding, stride q + s - padding]``.
-
-    x (N, C, H, W), y (N, C, P, Q); the stride is the kernel's size unless given; padding counts as minus
-    infinity. Backward, each window's gradient goes to exactly one maximum; where several tie (any choice is
-    a subgradient) to the leftmost column's, and in it to the first row's.
-    """
+class _Pool2d(SimpleLayer):
+    """The windows of a pool; the stride is the kernel's size unless given."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int] | None = None
     padding: tuple[int, int] = (0, 0)
-    takes_max = True
 
     def __post_init__(self) -> None:
         self.kernel_size = check_pair("kernel_size", self.kernel_size)
@@ -49,13 +43,6 @@ class MaxPool2d(SimpleLayer, kind="max_pool2d"):
         """The stride as it applies."""
         return self.stride or self.kernel_size
 
-    @property
-    def gradient_over_input(self) -> bool:
-        """Every input belongs to at most one window, so its gradient may replace it."""
-        return not any(self.padding) and all(
-            s >= k for s, k in zip(self.strides, self.kernel_size, strict=True)
-        )
-
     def output_shape(self, input_shape: Shape) -> Shape:
         """(C, P, Q) with P = (H + 2 padding - kernel) // stride + 1, Q likewise."""
         c, h, w = image_shape(input_shape)
@@ -64,6 +51,25 @@ class MaxPool2d(SimpleLayer, kind="max_pool2d"):
             for size, *geometry in zip((h, w), self.kernel_size, self.strides, self.padding, strict=True)
         )
         return (c, p, q)
+
+
+@dataclass
+class MaxPool2d(_Pool2d, kind="max_pool2d"):
+    """``y[c, p, q] = max over r, s of x[c, stride p + r - padding, stride q + s - padding]``.
+
+    x (N, C, H, W), y (N, C, P, Q); the stride is the kernel's size unless given; padding counts as minus
+    infinity. Backward, each window's gradient goes to exactly one maximum; where several tie (any choice is
+    a subgradient) to the leftmost column's, and in it to the first row's.
+    """
+
+    takes_max = True
+
+    @property
+    def gradient_over_input(self) -> bool:
+        """Every input belongs to at most one window, so its gradient may replace it."""
+        return not any(self.padding) and all(
+            s >= k for s, k in zip(self.strides, self.kernel_size, strict=True)
+        )
 
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind the rows' maximum, then the columns': k + k taps instead of k x k.
@@ -178,3 +184,137 @@ def _claim_shared(
     shares: list[FloatArray] = [site.take(peak.shape, Moment.INPUT) for _ in taps]
     calls = _claim(taps, peak, gradient, shares, site)
     return calls + [call(np.add, d, share, out=d) for d, share in zip(d_taps, shares, strict=True)]
+
+
+@dataclass
+class AvgPool2d(_Pool2d, kind="avg_pool2d"):
+    """``y[c, p, q] = mean over r, s of x[c, stride p + r - padding, stride q + s - padding]``.
+
+    x (N, C, H, W), y (N, C, P, Q); the stride is the kernel's size unless given; the mean is that of the
+    pixels which are there, padding does not count. Backward, each of them gets its share of the gradient.
+    """
+
+    backward_reads_input = False
+    backward_reads_output = False
+
+    def bind(self, x: Buffer, site: Site) -> Bound:
+        """Bind the sum of the rows, then of the columns (see `MaxPool2d.bind`), then the division."""
+        h, c, w, n = x.value.shape
+        _, p, q = self.output_shape((c, h, w))
+        (kr, kc), (sr, sc), (pr, pc) = self.kernel_size, self.strides, self.padding
+        rows = [_Tap(r - pr, sr, h, p, 0) for r in range(kr)]
+        columns = [_Tap(s - pc, sc, w, q, 2) for s in range(kc)]
+        middle = Buffer(site.take((p, c, w, n), Moment.FORWARD))
+        y = Buffer(site.take((p, c, q, n), Moment.FORWARD))
+        counted = [np.zeros(count, y.value.dtype) for count in (p, q)]
+        for count, taps in zip(counted, (rows, columns), strict=True):
+            for tap in taps:
+                count[tap.windows] += 1
+        share = 1 / (counted[0][:, None, None, None] * counted[1][:, None])
+        if not any(self.padding):
+            share = share[0, 0, 0, 0]
+        forward: list[Call] = [
+            *_add_up(rows, x.value, middle.value),
+            *_add_up(columns, middle.value, y.value),
+            call(np.multiply, y.value, share, out=y.value),
+        ]
+        if not site.training:
+            return Bound(y, forward)
+        y.grad = site.take(y.value.shape, Moment.WEIGHTS, Moment.INPUT)
+        if x.grad is None:
+            return Bound(y, forward)
+        middle.grad = site.take(middle.value.shape, Moment.INPUT)
+        backward: list[Call] = [
+            call(np.multiply, y.grad, share, out=y.grad),
+            *_hand_back(columns, y.grad, middle.grad, disjoint=sc >= kc),
+            *_hand_back(rows, middle.grad, x.grad, disjoint=sr >= kr),
+        ]
+        return Bound(y, forward, backward)
+
+
+class _Tap:
+    """One position of a kernel along an axis: which windows see a pixel there, and which pixels they see."""
+
+    def __init__(self, offset: int, stride: int, size: int, count: int, axis: int) -> None:
+        first = max(0, -(offset // stride))
+        last = min(count - 1, (size - 1 - offset) // stride)
+        start = first * stride + offset
+        self.windows = slice(first, last + 1)
+        self.is_empty = last < first
+        self.covers_all = (first, last) == (0, count - 1)
+        self._axis = (slice(None),) * axis
+        self._pixels = slice(start, start + (last - first) * stride + 1, stride)
+
+    def pixels_of(self, x: FloatArray) -> FloatArray:
+        """A view of the pixels seen."""
+        return x[(*self._axis, self._pixels)]
+
+    def windows_of(self, y: FloatArray) -> FloatArray:
+        """A view of the windows that see them."""
+        return y[(*self._axis, self.windows)]
+
+
+def _add_up(taps: list[_Tap], x: FloatArray, out: FloatArray) -> list[Call]:
+    """``out = sum of the pixels of each window``."""
+    whole = [tap for tap in taps if tap.covers_all]
+    rest = [tap for tap in taps if not (tap.covers_all or tap.is_empty)]
+    calls: list[Call]
+    if len(whole) > 1:
+        first, second, *whole = whole
+        calls = [call(np.add, first.pixels_of(x), second.pixels_of(x), out=out)]
+    elif whole:
+        calls = [call(np.copyto, out, whole.pop().pixels_of(x))]
+    else:
+        calls = [call(out.fill, 0)]
+    for tap in (*whole, *rest):
+        part = tap.windows_of(out)
+        calls.append(call(np.add, part, tap.pixels_of(x), out=part))
+    return calls
+
+
+def _hand_back(taps: list[_Tap], dy: FloatArray, dx: FloatArray, *, disjoint: bool) -> list[Call]:
+    """Give each pixel the sum over the windows that see it."""
+    calls: list[Call] = [call(dx.fill, 0)]
+    for tap in taps:
+        if tap.is_empty:
+            continue
+        part = tap.pixels_of(dx)
+        if disjoint:
+            calls.append(call(np.copyto, part, tap.windows_of(dy)))
+        else:
+            calls.append(call(np.add, part, tap.windows_of(dy), out=part))
+    return calls
+
+
+@dataclass
+class GlobalAvgPool(SimpleLayer, kind="global_avg_pool"):
+    """``y[c] = mean over h and w of x[c, h, w]``: images (N, C, H, W) to features (N, C)."""
+
+    backward_reads_input = False
+    backward_reads_output = False
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(C,)."""
+        return (image_shape(input_shape)[0],)
+
+    def bind(self, x: Buffer, site: Site) -> Bound:
+        """Bind the sum of the rows, then of the columns, then the division; backward, one copy."""
+        h, c, w, n = x.value.shape
+        share = x.value.dtype.type(1 / (h * w))
+        middle = site.take((c, w, n), Moment.FORWARD)
+        y = Buffer(site.take((c, n), Moment.FORWARD))
+        forward = [
+            call(np.add.reduce, x.value, axis=0, out=middle),
+            call(np.add.reduce, middle, axis=1, out=y.value),
+            call(np.multiply, y.value, share, out=y.value),
+        ]
+        if not site.training:
+            return Bound(y, forward)
+        y.grad = site.take((c, n), Moment.WEIGHTS, Moment.INPUT)
+        if x.grad is None:
+            return Bound(y, forward)
+        backward = [
+            call(np.multiply, y.grad, share, out=y.grad),
+            call(np.copyto, x.grad, y.grad[:, None]),
+        ]
+        return Bound(y, forward, backward)
