@@ -6,7 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape
-from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    Conv2d,
+    Dense,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
 from mnistnet.engine.network import Network
 from mnistnet.errors import UsageError
 
@@ -62,6 +72,16 @@ def mlp(classes: int) -> list[Layer]:
     return [Flatten(), Dense(128), ReLU(), Dense(classes), Softmax()]
 
 
+def leaky(classes: int) -> list[Layer]:
+    """Dense 128, dense K: the perceptron with LeakyReLU."""
+    return [Flatten(), Dense(128), LeakyReLU(), Dense(classes), Softmax()]
+
+
+def sigmoid(classes: int) -> list[Layer]:
+    """Dense 10, dense K, each output a probability of its own: trained with binary cross-entropy."""
+    return [Flatten(), Dense(10), ReLU(), Dense(classes), Sigmoid()]
+
+
 def wide(classes: int) -> list[Layer]:
     """Two conv 3x3 x32, pool 2, two conv 3x3 x64, pool 2, dense 128, dense K."""
     return [
@@ -83,6 +103,8 @@ MODELS: dict[str, Callable[[int], list[Layer]]] = {
     "lenet": lenet,
     "rsnet": rsnet,
     "mlp": mlp,
+    "leaky": leaky,
+    "sigmoid": sigmoid,
     "wide": wide,
 }
 """Every named architecture: a function from the number of classes to its layers."""

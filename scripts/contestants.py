@@ -186,6 +186,7 @@ class Mnistnet(Team):
 
 class _MnistnetTraining(Training):
     def __init__(self, case: Case, workers: int | None) -> None:
+        from mnistnet.engine.losses import SoftmaxCrossEntropy
         from mnistnet.engine.minibatch import Minibatches, choose_workers
         from mnistnet.engine.optimizers import SGD
 
@@ -196,7 +197,7 @@ class _MnistnetTraining(Training):
             network,
             case.images(),
             training_set()[1],
-            loss="cross_entropy",
+            loss=SoftmaxCrossEntropy(),
             optimizer=SGD(MOMENTUM),
             batch_size=case.batch,
             workers=choose_workers(network, case.batch, workers),

@@ -9,7 +9,21 @@ import torch
 from torch import nn
 
 from mnistnet.engine.arrays import Shape
-from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU
+from mnistnet.engine.layers import (
+    GELU,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Tanh,
+)
 from mnistnet.engine.network import Network
 
 
@@ -43,8 +57,44 @@ def _(layer: ReLU, input_shape: Shape) -> nn.Module:  # noqa: ARG001
     return nn.ReLU()
 
 
+@module_of.register
+def _(layer: LeakyReLU, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.LeakyReLU(layer.slope)
+
+
+@module_of.register
+def _(layer: Sigmoid, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.Sigmoid()
+
+
+@module_of.register
+def _(layer: Tanh, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.Tanh()
+
+
+@module_of.register
+def _(layer: GELU, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.GELU(layer.approximate)
+
+
+@module_of.register
+def _(layer: AvgPool2d, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.AvgPool2d(layer.kernel_size, layer.strides, layer.padding, count_include_pad=False)
+
+
+@module_of.register
+def _(layer: GlobalAvgPool, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@module_of.register
+def _(layer: BatchNorm, input_shape: Shape) -> nn.Module:
+    kind = nn.BatchNorm2d if len(input_shape) == 3 else nn.BatchNorm1d
+    return kind(input_shape[0], layer.epsilon, layer.momentum)
+
+
 def twin(network: Network) -> nn.Sequential:
-    """The network's logits in PyTorch; its last layer, a softmax, belongs to PyTorch's loss."""
+    """The network's logits in PyTorch; its last layer, a softmax or sigmoid, belongs to PyTorch's loss."""
     layers = zip(network.layers[:-1], network.shapes, strict=False)
     model = nn.Sequential(*(module_of(layer, shape) for layer, shape in layers))
     model.to(torch.from_numpy(network.vector[:0].copy()).dtype)
@@ -54,4 +104,6 @@ def twin(network: Network) -> nn.Sequential:
 
 def copy_parameters(network: Network, model: nn.Sequential) -> None:
     """Give the model the network's parameters: both call them ``0.weight``."""
-    model.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in network.parameters().items()})
+    ours = {name: torch.from_numpy(values.copy()) for name, values in network.parameters().items()}
+    # PyTorch's batch normalization counts its batches too
+    model.load_state_dict({**model.state_dict(), **ours})

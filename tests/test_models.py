@@ -23,6 +23,9 @@ from mnistnet.models import MODELS, Classifier, build
         ("rsnet", 130 + 230 + 105 + 460),
         # dense 128 x 784 + 128 = 100480; dense 1290
         ("mlp", 100480 + 1290),
+        ("leaky", 100480 + 1290),
+        # dense 10 x 784 + 10 = 7850; dense 10 x 10 + 10 = 110
+        ("sigmoid", 7850 + 110),
         # conv 32 x 9 + 32 = 320; 32 x 32 x 9 + 32 = 9248; 64 x 32 x 9 + 64 = 18496; 64 x 64 x 9 + 64 = 36928;
         # 26, 24, / 2 = 12, 10, 8, / 2 = 4: dense 128 x (64 x 4 x 4) + 128 = 131200; dense 1290
         ("wide", 320 + 9248 + 18496 + 36928 + 131200 + 1290),
@@ -33,13 +36,15 @@ def test_parameter_counts(name, size):
 
 
 def test_every_model_is_counted_here():
-    assert list(MODELS) == ["lenet", "rsnet", "mlp", "wide"]
+    assert list(MODELS) == ["lenet", "rsnet", "mlp", "leaky", "sigmoid", "wide"]
 
 
 SHAPES = {
     "lenet": "8x24x24 8x24x24 8x12x12 16x8x8 16x8x8 16x4x4 256 128 128 10 10",
     "rsnet": "5x24x24 5x24x24 5x6x6 5x4x4 5x4x4 5x3x3 5x3x3 45 10 10",
     "mlp": "784 128 128 10 10",
+    "leaky": "784 128 128 10 10",
+    "sigmoid": "784 10 10 10 10",
     "wide": "32x26x26 32x26x26 32x24x24 32x24x24 32x12x12 64x10x10 64x10x10 64x8x8 64x8x8 64x4x4 "
     "1024 128 128 10 10",
 }
@@ -54,10 +59,12 @@ def test_shapes(name):
 @pytest.mark.parametrize("name", list(MODELS))
 def test_relu_follows_every_convolution_and_hidden_dense_layer(name):
     kinds = [layer.kind for layer in build(name).layers]
-    assert kinds[-2:] == ["dense", "softmax"]
+    relu = "leaky_relu" if name == "leaky" else "relu"
+    last = "sigmoid" if name == "sigmoid" else "softmax"
+    assert kinds[-2:] == ["dense", last]
     for kind, following in pairwise(kinds[:-1]):
-        assert (following == "relu") == (kind in ("conv2d", "dense"))
-    assert kinds.count("softmax") == 1
+        assert (following == relu) == (kind in ("conv2d", "dense"))
+    assert kinds.count(last) == 1
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -68,7 +75,9 @@ def test_predictions_are_probabilities(name):
     assert probabilities.shape == (5, 10)
     assert probabilities.dtype == np.float32
     assert probabilities.min() >= 0
-    assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert probabilities.max() <= 1
+    if name != "sigmoid":  # each of its outputs is a probability of its own
+        assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", list(MODELS))
@@ -78,7 +87,7 @@ def test_other_images_and_other_numbers_of_classes(name):
 
 
 def test_an_unknown_name():
-    message = "model 'resnet': expected one of lenet, rsnet, mlp, wide"
+    message = "model 'resnet': expected one of lenet, rsnet, mlp, leaky, sigmoid, wide"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         build("resnet")
 

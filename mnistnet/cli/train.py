@@ -13,7 +13,7 @@ import typer
 
 from mnistnet.cli.console import bar, percent, say_classes, warn
 from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
-from mnistnet.errors import CheckpointError, DataError, DivergedError, UsageError, choose
+from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
     Settings,
@@ -317,9 +317,6 @@ def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
         network = build(model, data.shape, classes)
         return Classifier(network.initialize(seed), data.class_names, name=model)
     architecture = load_architecture(Path(model))
-    last = architecture.layers[-1].kind
-    if last != "softmax":
-        raise CheckpointError(f'{model}: the last layer should be {{"kind": "softmax"}}, found {last}')
     if architecture.input_shape != data.shape:
         raise DataError(
             f"{model}: the model expects {_size(architecture.input_shape)} images, "

@@ -21,7 +21,7 @@ from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, P
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers import layer_from_config
 from mnistnet.engine.layers.base import Call, call
-from mnistnet.engine.losses import LOSSES
+from mnistnet.engine.losses import LOSSES, Loss
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import OPTIMIZERS, Optimizer
 from mnistnet.engine.plan import Plan
@@ -70,8 +70,8 @@ class Minibatches:
     Args:
         network: trained in place. Until `close` its parameters live in memory shared with the workers.
         images: (N, C, H, W) or (N, F), uint8 or float.
-        labels: (N,) classes.
-        loss: a name of ``LOSSES``.
+        targets: (N,) classes, or (N, K) values where the loss takes them.
+        loss: what is made small.
         optimizer: the rule of the update.
         batch_size: the largest batch that `step` will be asked for.
         pixels: what bytes mean.
@@ -84,6 +84,7 @@ class Minibatches:
         workers: how many processes, this one included (see `choose_workers`).
 
     Raises:
+        ShapeError: the network's last layer or the targets do not fit the loss.
         WorkerError: a worker could not be started.
     """
 
@@ -91,9 +92,9 @@ class Minibatches:
         self,
         network: Network,
         images: AnyArray,
-        labels: IntArray,
+        targets: AnyArray,
         *,
-        loss: str,
+        loss: Loss,
         optimizer: Optimizer,
         batch_size: int,
         pixels: PixelScale = UNIT_SCALE,
@@ -103,6 +104,7 @@ class Minibatches:
         average_decay: float | None = None,
         workers: int = 1,
     ) -> None:
+        loss.check(network.layers[-1].kind, network.output_shape[0], targets)
         self.network = network
         self._optimizer = optimizer
         self._average_decay = average_decay
@@ -110,9 +112,7 @@ class Minibatches:
         slots = -(-batch_size // shard)
         rows = images.reshape(len(images), -1)
         kind = network.dtype.str
-        states = dict.fromkeys(optimizer.state_names, network.trainable)
-        if average_decay is not None:
-            states[AVERAGE] = network.size
+        states = [*optimizer.state_names, *([] if average_decay is None else [AVERAGE])]
         regions = [
             Region("command", (3,), "int64"),
             Region("factors", (optimizer.factor_count,), kind),
@@ -120,16 +120,20 @@ class Minibatches:
             Region("outcomes", (slots, 2), "float64"),
             Region("squares", (-(-network.trainable // NORM_BLOCK),), kind),
             Region("vector", (network.size,), kind),
-            *(Region(f"state.{name}", (size,), kind) for name, size in states.items()),
+            *(Region(f"state.{name}", (network.size,), kind) for name in states),
             *(Region(f"gradient.{slot}", (network.size,), kind) for slot in range(slots)),
             Region("order", (len(rows),), "int64"),
         ]
-        shared_data = [Region("labels", labels.shape, "int64"), Region("rows", rows.shape, rows.dtype.str)]
+        targets = targets.astype(np.int64 if targets.ndim == 1 else network.dtype, copy=False)
+        shared_data = [
+            Region("targets", targets.shape, targets.dtype.str),
+            Region("rows", rows.shape, rows.dtype.str),
+        ]
         spec = {
             "layers": [{"kind": layer.kind, **layer.config()} for layer in network.layers],
             "input_shape": network.input_shape,
             "dtype": kind,
-            "loss": loss,
+            "loss": {"name": loss.name, **loss.config()},
             "optimizer": {"name": optimizer.name, **optimizer.config()},
             "pixels": [pixels.scale, pixels.shift],
             "seed": seed,
@@ -147,10 +151,10 @@ class Minibatches:
             stack.callback(self._workers.close)
             arrays = self._workers.arrays
             if workers > 1:
-                arrays["labels"][...] = labels
+                arrays["targets"][...] = targets
                 arrays["rows"][...] = rows
             else:
-                arrays |= {"labels": labels.astype(np.int64), "rows": rows}
+                arrays |= {"targets": targets, "rows": rows}
             arrays["vector"][...] = network.vector
             if average_decay is not None:
                 arrays[f"state.{AVERAGE}"][...] = network.vector
@@ -160,8 +164,7 @@ class Minibatches:
             self._stack = stack.pop_all()
         network.place(arrays["vector"])
         self.state: Mapping[str, FloatArray] = {name: arrays[f"state.{name}"] for name in states}
-        """By name the optimizer's vectors, as long as what is trained, and the average (P,): read or set them
-        between steps."""
+        """The optimizer's vectors and the average by name, (P,) each: read or set them between steps."""
         self._arrays = arrays
         self._started = False
 
@@ -244,7 +247,8 @@ class _Rank:
         self._rank = rank
         self._ranks = ranks
         self._shard: int = spec["shard"]
-        self._loss = LOSSES[spec["loss"]]()
+        settings = dict(spec["loss"])
+        self._loss = LOSSES[settings.pop("name")](**settings)
         settings = dict(spec["optimizer"])
         self._optimizer = OPTIMIZERS[settings.pop("name")](**settings)
         self._blueprint = network.blueprint(PixelScale(*spec["pixels"]))
@@ -297,7 +301,7 @@ class _Rank:
         arrays = self._arrays
         index = arrays["order"][where]
         loss = plan.loss
-        np.take(arrays["labels"], index, out=loss.labels, mode="clip")
+        loss.load_targets(arrays["targets"], index)
         loss.scale[...] = 1.0 / size
         if self._transform is None:
             plan.load(arrays["rows"], index)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale, Shape
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers.base import Layer
 from mnistnet.engine.losses import Loss
@@ -181,7 +181,7 @@ class Network:
     def loss_and_gradients(
         self,
         images: AnyArray,
-        labels: IntArray,
+        targets: AnyArray,
         loss: Loss,
         *,
         pixels: PixelScale = UNIT_SCALE,
@@ -190,7 +190,7 @@ class Network:
 
         Args:
             images: (N, C, H, W) or (N, F), as in `predict`.
-            labels: (N,) classes.
+            targets: (N,) classes, or (N, K) values where the loss takes them.
             loss: what to differentiate.
             pixels: what bytes mean.
         """
@@ -200,7 +200,7 @@ class Network:
         with one_thread():
             plan.prepare()
             plan.load(rows if rows.dtype == np.uint8 else rows.astype(self.dtype, copy=False), slice(None))
-            plan.loss.labels[:] = labels
+            plan.loss.load_targets(targets, slice(None))
             plan.loss.scale[...] = 1.0 / len(images)
             plan.run()
         gradients = {

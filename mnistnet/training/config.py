@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
+from mnistnet.engine.losses import Loss
 from mnistnet.engine.optimizers import SGD, Optimizer
 from mnistnet.engine.schedules import Cosine, Schedule
 from mnistnet.engine.transform import Transform
@@ -34,7 +35,8 @@ class TrainingConfig:
     optimizer: Optimizer = field(default_factory=lambda: SGD(momentum=0.9, weight_decay=5e-4))
     lr_schedule: Schedule = field(default_factory=Cosine)
     seed: int = 0
-    loss: str = "cross_entropy"
+    loss: Loss | None = None
+    """None: what suits the network's last layer."""
     transform: Transform | None = None
     """What is done to the images of every step: see ``mnistnet.data.augmentation``."""
     clip_norm: float | None = None

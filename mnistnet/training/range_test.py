@@ -12,7 +12,7 @@ from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.engine.network import Network
 from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
-from mnistnet.training.trainer import epoch_order
+from mnistnet.training.trainer import epoch_order, loss_of
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS = 120
@@ -52,7 +52,7 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
         network,
         train.images,
         train.labels,
-        loss=config.loss,
+        loss=loss_of(network, config),
         optimizer=config.optimizer,
         batch_size=size,
         pixels=classifier.pixels,

@@ -57,6 +57,14 @@ SCHEDULES = {
 }
 """What ``--lr-schedule`` takes."""
 
+LOSSES = {
+    "auto": _Choice("cross_entropy", {"label_smoothing": "label_smoothing"}),
+    "cross_entropy": _Choice("cross_entropy", {"label_smoothing": "label_smoothing"}),
+    "binary_cross_entropy": _Choice("binary_cross_entropy"),
+    "mean_squared_error": _Choice("mean_squared_error"),
+}
+"""What ``--loss`` takes; auto, when labels are not to be smoothed, is what suits the network's last layer."""
+
 AUGMENTATIONS = ("none", "shift", "affine", "elastic")
 """What ``--augment`` takes."""
 
@@ -109,6 +117,7 @@ class Settings:
     def __post_init__(self) -> None:
         choose("--optimizer", self.optimizer, tuple(OPTIMIZERS))
         choose("--lr-schedule", self.lr_schedule, tuple(SCHEDULES))
+        choose("--loss", self.loss, tuple(LOSSES))
         choose("--augment", self.augment, AUGMENTATIONS)
 
     def given(self) -> dict[str, Any]:
@@ -122,7 +131,7 @@ class Settings:
             UsageError: a value is out of range, or does not go with the optimizer or the schedule.
         """
         from mnistnet.data.augmentation import AUGMENTATIONS as TRANSFORMS
-        from mnistnet.engine import optimizers, schedules
+        from mnistnet.engine import losses, optimizers, schedules
         from mnistnet.training.config import TrainingConfig
         from mnistnet.training.pace import Leg
 
@@ -130,6 +139,9 @@ class Settings:
         if rate is None:
             rate = OPTIMIZERS[self.optimizer].learning_rate
         assert not isinstance(rate, str), "a learning rate to be found out"
+        loss = self._choose("loss", LOSSES, losses.LOSSES)
+        if self.loss == AUTO and self.label_smoothing is None:
+            loss = None
         replay = None
         if self.replay_steps is not None:
             flat = self.replay_legs or ()
@@ -143,6 +155,7 @@ class Settings:
             replay=replay,
             optimizer=self._choose("optimizer", OPTIMIZERS, optimizers.OPTIMIZERS),
             lr_schedule=self._choose("lr_schedule", SCHEDULES, schedules.SCHEDULES),
+            loss=loss,
             seed=self.seed,
             transform=None if self.augment == "none" else TRANSFORMS[self.augment](),
             clip_norm=self.clip_norm,

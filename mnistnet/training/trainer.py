@@ -11,6 +11,7 @@ import numpy as np
 
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray, IntArray
+from mnistnet.engine.losses import LOSSES, Loss, loss_for
 from mnistnet.engine.minibatch import AVERAGE, Minibatches, choose_workers
 from mnistnet.engine.network import Network
 from mnistnet.errors import DataError, DivergedError, UsageError
@@ -209,7 +210,7 @@ class Trainer:
                 network,
                 train.images,
                 train.labels,
-                loss=config.loss,
+                loss=loss_of(network, config),
                 optimizer=config.optimizer,
                 batch_size=config.batch_size,
                 pixels=self.classifier.pixels,
@@ -340,6 +341,11 @@ class Trainer:
             "checkpoints already written are intact",
             batch=batch.tolist(),
         )
+
+
+def loss_of(network: Network, config: TrainingConfig) -> Loss:
+    """The configuration's loss; where it has none, the one that suits the network's last layer."""
+    return config.loss or LOSSES[loss_for(network.layers[-1].kind)]()
 
 
 def _first_broken_layer(network: Network, images: FloatArray) -> int | None:

@@ -6,6 +6,7 @@ from engine_probes import Offset, WeightedSum, run_layers
 from numpy.testing import assert_array_equal
 
 from mnistnet.engine.layers import Dense, Dropout, Layer, Softmax
+from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
@@ -70,7 +71,7 @@ def steps(numbers: list[int], seed: int, workers: int = 1) -> bytes:
     rows = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
     network = Network([Dropout(0.5), Dense(4), Softmax()], (6,)).initialize(0)
     labels = np.arange(64) % 4
-    settings = {"loss": "cross_entropy", "optimizer": SGD(), "batch_size": 64, "seed": seed}
+    settings = {"loss": SoftmaxCrossEntropy(), "optimizer": SGD(), "batch_size": 64, "seed": seed}
     with Minibatches(network, rows, labels, workers=workers, **settings) as team:
         for number in numbers:
             team.step(number, 0, 64, 0.1)

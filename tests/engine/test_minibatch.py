@@ -38,7 +38,7 @@ def labels() -> np.ndarray:
 def start(**settings: object) -> Minibatches:
     options = {"optimizer": SGD(), "batch_size": 80, **settings}
     network = build(MODEL).initialize(3)
-    return Minibatches(network, images(), labels(), loss="cross_entropy", **options)  # type: ignore[arg-type]
+    return Minibatches(network, images(), labels(), loss=SoftmaxCrossEntropy(), **options)  # type: ignore[arg-type]
 
 
 def gradient(which: slice, shown: np.ndarray | None = None) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
         network,
         images(),
         labels(),
-        loss="cross_entropy",
+        loss=SoftmaxCrossEntropy(),
         optimizer=SGD(0.9),
         batch_size=64,
         average_decay=0.9,

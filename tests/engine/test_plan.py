@@ -417,7 +417,7 @@ def test_plans_of_a_named_network_share_a_workspace(name):
         with one_thread():
             plan.prepare()
             plan.load(rows, index)
-            plan.loss.labels[:] = labels[index]
+            plan.loss.load_targets(labels, index)
             plan.run()
         return plan.loss.loss.tobytes(), plan.loss.hits.tobytes(), vector.tobytes()
 
@@ -441,4 +441,4 @@ def test_a_plan_without_a_loss_only_predicts():
         4,
         loss=WeightedSum(np.ones((4, 2))),
         gradients=[{"weight": np.zeros((2, 3), np.float32), "bias": np.zeros(2, np.float32)}],
-    ).loss.labels.shape == (4,)
+    ).loss.hits.shape == (4,)

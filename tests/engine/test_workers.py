@@ -13,6 +13,7 @@ import pytest
 
 from mnistnet.engine import minibatch as minibatch_module
 from mnistnet.engine import workers as workers_module
+from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.workers import Region, Rendezvous, carve, on_threads, usable_cores
@@ -34,7 +35,7 @@ def start(model: str = "mlp", workers: int = 2, batch_size: int = 64) -> Minibat
         build(model).initialize(3),
         images,
         labels,
-        loss="cross_entropy",
+        loss=SoftmaxCrossEntropy(),
         optimizer=SGD(0.9, 1e-4),
         batch_size=batch_size,
         workers=workers,
@@ -139,8 +140,6 @@ def test_a_step_is_the_hand_written_one() -> None:
     """One worker, two shards: the optimizer's formula on the mean gradient of the whole batch."""
     images, labels = some_images()
     network = build("mlp").initialize(3)
-    from mnistnet.engine.losses import SoftmaxCrossEntropy
-
     loss, gradients = network.loss_and_gradients(images[:64], labels[:64], SoftmaxCrossEntropy())
     flat = np.concatenate([g.ravel() for g in gradients.values()])
     before = network.vector.copy()
@@ -232,11 +231,12 @@ PARENT = """
 import sys, time
 import numpy as np
 sys.path[:] = {path!r}
+from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.models import build
 images = np.zeros((64, 1, 28, 28), np.uint8)
-m = Minibatches(build("mlp").initialize(0), images, np.zeros(64, np.int64), loss="cross_entropy",
+m = Minibatches(build("mlp").initialize(0), images, np.zeros(64, np.int64), loss=SoftmaxCrossEntropy(),
                 optimizer=SGD(0.9), batch_size=64, workers=2)
 m.step(1, 0, 64, 0.1)
 print(m._workers._processes[0].pid, flush=True)
