@@ -32,10 +32,14 @@ def read_classifier(path: Path, size_limit: int) -> Classifier:
     from mnistnet.formats.checkpoint import load_checkpoint
 
     classifier = load_checkpoint(path, limit=size_limit * 2**20).classifier
-    last = classifier.network.layers[-1].kind
-    if last != "softmax":
-        raise CheckpointError(f'{path}: the last layer should be {{"kind": "softmax"}}, found {last}')
+    check_last_layer(path, classifier.network.layers[-1].kind)
     return classifier
+
+
+def check_last_layer(where: object, kind: str) -> None:
+    """Raise CheckpointError unless a network that ends in this kind of layer gives probabilities."""
+    if kind not in ("softmax", "sigmoid"):
+        raise CheckpointError(f"{where}: the last layer should be softmax or sigmoid, found {kind}")
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import bar, percent, say_classes, warn
+from mnistnet.cli.console import bar, check_last_layer, percent, say_classes, warn
 from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
 from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
@@ -317,6 +317,7 @@ def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
         network = build(model, data.shape, classes)
         return Classifier(network.initialize(seed), data.class_names, name=model)
     architecture = load_architecture(Path(model))
+    check_last_layer(model, architecture.layers[-1].kind)
     if architecture.input_shape != data.shape:
         raise DataError(
             f"{model}: the model expects {_size(architecture.input_shape)} images, "

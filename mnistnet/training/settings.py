@@ -139,9 +139,8 @@ class Settings:
         if rate is None:
             rate = OPTIMIZERS[self.optimizer].learning_rate
         assert not isinstance(rate, str), "a learning rate to be found out"
-        loss = self._choose("loss", LOSSES, losses.LOSSES)
-        if self.loss == AUTO and self.label_smoothing is None:
-            loss = None
+        by_network = self.loss == AUTO and self.label_smoothing is None
+        loss = None if by_network else self._choose("loss", LOSSES, losses.LOSSES)
         replay = None
         if self.replay_steps is not None:
             flat = self.replay_legs or ()

@@ -196,7 +196,10 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
         ("--workers", "many", 2, "--workers: expected a number >= 1 or auto, found 'many'"),
         (
             *("--model", "lent", 2),
-            "--model: expected one of lenet, rsnet, mlp, wide, found 'lent'; did you mean lenet?",
+            (
+                "--model: expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, found 'lent'; "
+                "did you mean lenet?"
+            ),
         ),
     ],
 )
@@ -322,7 +325,7 @@ def test_an_architecture_without_softmax_is_refused(
             "layers": [{"kind": "flatten"}, {"kind": "dense", "out_features": 10}]}"""
     )
     result = mnistnet("train", "--model", "net.json", "--train-data-dir", small_data)
-    assert_refused(result, 4, 'net.json: the last layer should be {"kind": "softmax"}, found dense')
+    assert_refused(result, 4, "net.json: the last layer should be softmax or sigmoid, found dense")
 
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mnistnet.data.augmentation import AUGMENTATIONS, Affine, Augmentation, Elastic, Shift, examples
 from mnistnet.data.pictures_sheet import contact_sheet
+from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.transform import transform_of
@@ -227,7 +228,7 @@ def test_the_same_bits_with_any_number_of_workers():
             build("mlp").initialize(3),
             noise(64, 1, 28, 28),
             np.arange(64) % 10,
-            loss="cross_entropy",
+            loss=SoftmaxCrossEntropy(),
             optimizer=SGD(),
             batch_size=64,
             transform=Elastic(),
