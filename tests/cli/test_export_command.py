@@ -82,3 +82,19 @@ def test_weights_that_do_not_fit_are_refused(mnistnet: Mnistnet, trained: Path, 
     assert result.code == 4
     assert re.search(r"odd\.json: layer 1 \(dense\).*840.*784", result.err)
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_a_page_is_written(mnistnet: Mnistnet, tmp_path: Path) -> None:
+    result = mnistnet("export", "--html-path", "digit.html", "--checkpoint-path", LENET)
+    assert (result.code, result.err) == (0, "")
+    target = tmp_path / "digit.html"
+    assert (
+        result.out
+        == f"Exported {LENET} to {target} ({target.stat().st_size / 1000:.0f} kB): open it in a browser\n"
+    )
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_something_to_export_to_is_needed(mnistnet: Mnistnet) -> None:
+    result = mnistnet("export", "--checkpoint-path", LENET)
+    assert (result.code, result.err) == (2, "mnistnet: --onnx-path or --html-path: give at least one\n")

@@ -1,0 +1,103 @@
+// The forward pass, one function for each kind of layer. A tensor is {shape, data}: float32 in C, H, W order.
+// A layer is {kind, its configuration, output: the shape it gives, parameters: {name: Float32Array}}.
+
+const LAYERS = {
+  /** y[k, p, q] = b[k] + the sum over c, r, s of w[k, c, r, s] x[c, stride p + r - padding, ...] */
+  conv2d(layer, {shape: [channels, height, width], data}) {
+    const [maps, rows, columns] = layer.output;
+    const [kernelHeight, kernelWidth] = layer.kernel_size;
+    const {weight, bias} = layer.parameters;
+    const out = new Float32Array(maps * rows * columns);
+    const sums = new Float64Array(rows * columns);
+    let w = 0;
+    for (let k = 0; k < maps; k++) {
+      sums.fill(bias[k]);
+      for (let c = 0; c < channels; c++) {
+        for (let r = 0; r < kernelHeight; r++) {
+          for (let s = 0; s < kernelWidth; s++, w++) {
+            const across = range(columns, layer.stride[1], s - layer.padding[1], width);
+            for (let p = 0; p < rows; p++) {
+              const y = p * layer.stride[0] + r - layer.padding[0];
+              if (y < 0 || y >= height) continue;
+              const row = (c * height + y) * width + s - layer.padding[1];
+              for (let q = across.first; q < across.end; q++) {
+                sums[p * columns + q] += weight[w] * data[row + q * layer.stride[1]];
+              }
+            }
+          }
+        }
+      }
+      out.set(sums, k * rows * columns);
+    }
+    return {shape: layer.output, data: out};
+  },
+
+  /** y[o] = b[o] + the sum over i of w[o, i] x[i] */
+  dense(layer, {data}) {
+    const {weight, bias} = layer.parameters;
+    const out = Float32Array.from(bias, (start, o) => {
+      let total = start;
+      for (let i = 0; i < data.length; i++) total += weight[o * data.length + i] * data[i];
+      return total;
+    });
+    return {shape: layer.output, data: out};
+  },
+
+  max_pool2d(layer, x) {
+    return pool(layer, x, (values) => Math.max(...values));
+  },
+
+  flatten(layer, {data}) {
+    return {shape: layer.output, data};
+  },
+
+  relu: elementwise((v) => Math.max(v, 0)),
+
+  softmax(layer, {shape, data}) {
+    const largest = data.reduce((a, b) => Math.max(a, b));
+    const powers = Float64Array.from(data, (v) => Math.exp(v - largest));
+    const total = powers.reduce((a, b) => a + b);
+    return {shape, data: Float32Array.from(powers, (v) => v / total)};
+  },
+};
+
+/** What every layer makes of a picture (Uint8Array, 0 = background): tensors in order, the input first. */
+function forward(network, pixels) {
+  const {channels, height, width, scale, shift} = network.input;
+  let x = {shape: [channels, height, width], data: Float32Array.from(pixels, (v) => v * scale + shift)};
+  return [x, ...network.layers.map((layer) => (x = LAYERS[layer.kind](layer, x)))];
+}
+
+function elementwise(change) {
+  return (layer, {shape, data}) => ({shape, data: data.map((v) => change(v, layer))});
+}
+
+/** One number for each window, of the values in it that lie on the picture. */
+function pool(layer, {shape: [channels, height, width], data}, reduce) {
+  const [, rows, columns] = layer.output;
+  const [kernelHeight, kernelWidth] = layer.kernel_size;
+  const out = new Float32Array(channels * rows * columns);
+  let next = 0;
+  for (let c = 0; c < channels; c++) {
+    for (let p = 0; p < rows; p++) {
+      for (let q = 0; q < columns; q++) {
+        const values = [];
+        const [top, left] = [p * layer.stride[0] - layer.padding[0], q * layer.stride[1] - layer.padding[1]];
+        for (let y = Math.max(top, 0); y < Math.min(top + kernelHeight, height); y++) {
+          for (let x = Math.max(left, 0); x < Math.min(left + kernelWidth, width); x++) {
+            values.push(data[(c * height + y) * width + x]);
+          }
+        }
+        out[next++] = reduce(values);
+      }
+    }
+  }
+  return {shape: layer.output, data: out};
+}
+
+/** The outputs q in 0 to `count` for which stride q + offset lies on a picture of `size` pixels. */
+function range(count, stride, offset, size) {
+  const first = Math.max(Math.ceil(-offset / stride), 0);
+  const end = Math.min(Math.floor((size - 1 - offset) / stride) + 1, count);
+  return {first, end};
+}
