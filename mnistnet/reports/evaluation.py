@@ -109,16 +109,8 @@ class Evaluation:
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
-        """Wilson's score interval around the accuracy at `CONFIDENCE_LEVEL` (Wilson 1927), in [0, 1].
-
-        Unlike the normal approximation it holds for few images and for accuracies near 1.
-        """
-        z = NormalDist().inv_cdf(0.5 + CONFIDENCE_LEVEL / 2)
-        n, p = self.images, self.accuracy
-        centre = p + z * z / (2 * n)
-        half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        scale = 1 + z * z / n
-        return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
+        """`share_interval` of the accuracy."""
+        return share_interval(self.accuracy, self.images)
 
     @cached_property
     def loss(self) -> float:
@@ -187,6 +179,21 @@ class Evaluation:
     @cached_property
     def _of_label(self) -> FloatArray:
         return self.probabilities[np.arange(self.images), self.labels]
+
+
+def share_interval(share: float, count: int) -> tuple[float, float]:
+    """Where a share may lie that was found to be ``share`` of ``count``: Wilson's score interval (1927).
+
+    Unlike the normal approximation it holds for few trials and for shares near 0 and 1.
+
+    Returns:
+        The ends of the interval at `CONFIDENCE_LEVEL`, in [0, 1].
+    """
+    z = NormalDist().inv_cdf(0.5 + CONFIDENCE_LEVEL / 2)
+    centre = share + z * z / (2 * count)
+    half = z * sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
 
 
 def evaluate(classifier: Classifier, dataset: Dataset, *, threads: int | None = None) -> Evaluation:

@@ -18,7 +18,20 @@ from mnistnet.data import load_folder, read_picture
 from mnistnet.data.dataset import DIGITS
 from mnistnet.data.proof import proof_images
 from mnistnet.engine.arrays import PixelScale
-from mnistnet.engine.layers import LAYER_KINDS, Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    LAYER_KINDS,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+)
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, PictureError
 from mnistnet.formats.checkpoint import load_checkpoint
@@ -174,14 +187,30 @@ NETWORKS: dict[str, list[Layer]] = {
         Dense(10),
         Softmax(),
     ],
+    "normalized": [
+        Conv2d(3, (3, 3)),
+        BatchNorm(epsilon=0.01),
+        LeakyReLU(0.2),
+        Dropout(0.3),
+        Flatten(),
+        Dense(12),
+        BatchNorm(),
+        Dense(10),
+        Sigmoid(),
+    ],
 }
+
+
+def test_every_kind_of_layer_is_among_them() -> None:
+    assert {layer.kind for layers in NETWORKS.values() for layer in layers} == set(LAYER_KINDS)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_computes_what_the_engine_computes(opened: Any, name: str) -> None:
     """Odd sizes, strides and padding, a picture that is not square, bytes that are scaled and shifted."""
     network = Network(NETWORKS[name], (1, 19, 23)).initialize(seed=3)
-    network.vector += np.random.default_rng(0).normal(0, 0.1, network.size).astype(np.float32)
+    # positive, for there are variances among them
+    network.vector += np.random.default_rng(0).uniform(0, 0.1, network.size).astype(np.float32)
     classifier = Classifier(network, DIGITS, PixelScale(1 / 127.5, -1.0))
     images = np.random.default_rng(1).integers(0, 256, (5, 1, 19, 23), np.uint8)
     page = opened(classifier)

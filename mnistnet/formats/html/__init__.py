@@ -7,14 +7,8 @@ nothing else.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet import __version__
-from mnistnet.engine.arrays import AnyArray
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError
 from mnistnet.files import check_target, write_atomically
+from mnistnet.formats.html.assembly import assemble, base64_text, content_hash, text_of
 from mnistnet.models import Classifier
 
-KINDS = frozenset({"conv2d", "dense", "flatten", "max_pool2d", "relu", "softmax"})
+KINDS = frozenset(
+    {
+        *("conv2d", "dense", "flatten", "max_pool2d", "batch_norm", "dropout"),
+        *("relu", "leaky_relu", "sigmoid", "softmax"),
+    }
+)
 """The kinds of layers that ``forward.js`` can do."""
 
 SCRIPTS = ("picture.js", "forward.js", "surface.js", "page.js")
@@ -82,19 +81,22 @@ def to_html(classifier: Classifier, images: npt.NDArray[np.uint8], *, show_image
         "examples": _examples(classifier, images),
         "showExamples": show_images,
     }
-    style, script = _text("style.css"), "\n".join(["'use strict';", *map(_text, SCRIPTS)])
-    parts = {
-        "policy": f"default-src 'none'; img-src data: blob:; style-src {_hash(style)}; "
-        f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'",
+    style = text_of(__name__, "style.css")
+    script = "\n".join(["'use strict';", *(text_of(__name__, name) for name in SCRIPTS)])
+    escaped = {
+        "policy": f"default-src 'none'; img-src data: blob:; style-src {content_hash(style)}; "
+        f"script-src {content_hash(script)}; base-uri 'none'; form-action 'none'",
         "title": "Draw a digit" if "".join(classifier.class_names) == "0123456789" else "Draw a picture",
         "generator": f"mnistnet {__version__}",
+    }
+    raw = {
         "style": style,
         # "<" in a name could otherwise end the element
         "model": json.dumps(model, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c"),
-        "weights": _base64(network.vector.astype("<f4")),
+        "weights": base64_text(_weights(network)),
         "script": script,
     }
-    return _filled(_text("page.html"), parts)
+    return assemble(text_of(__name__, "page.html"), escaped, raw)
 
 
 def _check(network: Network) -> None:
@@ -128,35 +130,18 @@ def _layers(network: Network) -> list[dict[str, Any]]:
     ]
 
 
+def _weights(network: Network) -> bytes:
+    """Every layer's parameters in the order in which `_layers` names them, float32, little-endian."""
+    return b"".join(
+        values.astype("<f4").tobytes() for layer in network.layers for values in layer.params.values()
+    )
+
+
 def _examples(classifier: Classifier, images: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Images with the engine's probabilities: the first of each class that it sees, in their order."""
     probabilities = classifier.probabilities(images)
     _, first = np.unique(probabilities.argmax(axis=1), return_index=True)
     return [
-        {"pixels": _base64(images[index]), "probabilities": probabilities[index].tolist()}
+        {"pixels": base64_text(images[index].tobytes()), "probabilities": probabilities[index].tolist()}
         for index in first[:EXAMPLES].tolist()
     ]
-
-
-def _base64(values: AnyArray) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii")
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-def _text(name: str) -> str:
-    return (resources.files("mnistnet.formats.html") / name).read_text(encoding="utf-8")
-
-
-def _filled(page: str, parts: Mapping[str, str]) -> str:
-    """The page with every ``{{name}}`` replaced; what is put in is not searched again."""
-    raw = ("style", "script", "model", "weights")
-
-    def part(match: re.Match[str]) -> str:
-        name = match[1]
-        return parts[name] if name in raw else escape(parts[name])
-
-    return re.sub(r"\{\{(\w+)\}\}", part, page)

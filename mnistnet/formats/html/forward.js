@@ -53,6 +53,24 @@ const LAYERS = {
 
   relu: elementwise((v) => Math.max(v, 0)),
 
+  leaky_relu: elementwise((v, {slope}) => Math.max(v, slope * v)),
+
+  sigmoid: elementwise((v) => 1 / (1 + Math.exp(-v))),
+
+  /** In use it leaves everything as it is. */
+  dropout: elementwise((v) => v),
+
+  /** By channel or feature: w (x - mean) / sqrt(variance + epsilon) + b */
+  batch_norm({parameters, epsilon}, {shape, data}) {
+    const {weight, bias, running_mean: mean, running_var: variance} = parameters;
+    const area = data.length / shape[0];
+    const normalized = data.map((v, i) => {
+      const k = Math.floor(i / area);
+      return (weight[k] * (v - mean[k])) / Math.sqrt(variance[k] + epsilon) + bias[k];
+    });
+    return {shape, data: normalized};
+  },
+
   softmax(layer, {shape, data}) {
     const largest = data.reduce((a, b) => Math.max(a, b));
     const powers = Float64Array.from(data, (v) => Math.exp(v - largest));

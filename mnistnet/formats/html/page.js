@@ -1,7 +1,7 @@
 // What is on the paper goes through the network, and everything it does is shown.
 
 const DIFFERENCE_ALLOWED = 1e-4;
-const ACTIVATIONS = {relu: "ReLU", softmax: "softmax"};
+const NAMES = {conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool", relu: "ReLU", leaky_relu: "leaky ReLU"};
 const byId = (id) => document.getElementById(id);
 
 const network = openNetwork();
@@ -137,7 +137,7 @@ function newRows() {
     const before = index ? network.layers[index - 1].output : null;
     const same = before && String(before) === String(layer.output);
     if (found.length && (same || layer.kind === "flatten")) {
-      if (layer.kind !== "flatten") found.at(-1).names.push(ACTIVATIONS[layer.kind] ?? plain(layer.kind));
+      if (layer.kind !== "flatten") found.at(-1).names.push(nameOf(layer));
       if (same) found.at(-1).tensor = index + 1;
     } else if (layer.kind !== "flatten") {
       found.push({names: [nameOf(layer)], tensor: index + 1, shape: layer.output});
@@ -148,12 +148,7 @@ function newRows() {
 
 function nameOf(layer) {
   const kernel = layer.kernel_size ? ` ${layer.kernel_size.join("\u00d7")}` : "";
-  const known = {conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool"};
-  return (known[layer.kind] ?? plain(layer.kind)) + kernel;
-}
-
-function plain(kind) {
-  return kind.replaceAll("_", " ");
+  return (NAMES[layer.kind] ?? layer.kind.replaceAll("_", " ")) + kernel;
 }
 
 function newRow({names, shape}) {
