@@ -262,7 +262,8 @@ def _output_of(classifier: Classifier, count: int, image: npt.NDArray[np.uint8])
     """What the first ``count`` layers make of one image."""
     network = classifier.network
     part = Network(network.layers[:count], network.input_shape)
-    part.place(network.vector[: part.size])
+    for name, values in part.parameters().items():
+        values[...] = network.parameters()[name]
     found: FloatArray = part.predict(image[None], pixels=classifier.pixels)[0]
     return found
 

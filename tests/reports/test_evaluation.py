@@ -33,7 +33,8 @@ def drawn(draw: st.DrawFn) -> Evaluation:
     n, k = draw(st.integers(1, 200)), draw(st.integers(2, 12))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     labels = rng.integers(0, rng.integers(1, k + 1), n)
-    scores = rng.standard_exponential((n, k)) ** draw(st.sampled_from([0.3, 1.0, 4.0]))
+    # not below 1e-9: scikit-learn cuts off the smallest probabilities elsewhere
+    scores = rng.standard_exponential((n, k)) ** draw(st.sampled_from([0.3, 1.0, 4.0])) + 1e-9
     probabilities = (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
     return Evaluation(tuple(map(str, range(k))), labels.astype(np.intp), probabilities)
 
