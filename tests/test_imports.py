@@ -269,7 +269,15 @@ def test_importing_is_light(module):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["run", "--help"], ["export", "--help"], ["trian"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["run", "--help"],
+        ["evaluate", "--help"],
+        ["export", "--help"],
+        ["trian"],
+    ],
     ids=" ".join,
 )
 def test_help_is_light(arguments):

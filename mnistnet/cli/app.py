@@ -10,6 +10,7 @@ import typer
 
 from mnistnet import __version__
 from mnistnet.cli.console import warn
+from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.export import export
 from mnistnet.cli.run import run
 from mnistnet.cli.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command(context_settings={"auto_envvar_prefix": "MNISTNET"})(train)
 app.command()(run)
+app.command()(evaluate)
 app.command()(export)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,16 @@ def check_last_layer(where: object, kind: str) -> None:
     """Raise CheckpointError unless a network that ends in this kind of layer gives probabilities."""
     if kind not in ("softmax", "sigmoid"):
         raise CheckpointError(f"{where}: the last layer should be softmax or sigmoid, found {kind}")
+
+
+def need_extra(flag: str, package: str, extra: str) -> None:
+    """Make sure of an optional package before any work is done that needs it in the end.
+
+    Raises:
+        UsageError: it is not installed; says how to get it.
+    """
+    if find_spec(package) is None:
+        raise UsageError(f"{flag}: needs {package}, which is not installed: pip install 'mnistnet[{extra}]'")
 
 
 def percent(share: float) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import bar, check_last_layer, percent, say_classes, warn
+from mnistnet.cli.console import bar, check_last_layer, need_extra, percent, say_classes, warn
 from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
 from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
     from mnistnet.engine.arrays import FloatArray
     from mnistnet.models import Classifier
+    from mnistnet.reports.evaluation import Evaluation
     from mnistnet.training.runs import RunFolder
     from mnistnet.training.trainer import Trainer
 
@@ -159,6 +160,10 @@ def train(
     overwrite: Annotated[
         bool, _option(OUTPUT, "Replace a run that is there already.", "--overwrite")
     ] = False,
+    report: Annotated[
+        bool,
+        _option(OUTPUT, "Also write report.html, with plots; needs the extra plot.", "--report"),
+    ] = False,
     resume: Annotated[
         Path | None, _option(RUN, "Go on with a run: its folder, or one of its checkpoints.")
     ] = None,
@@ -203,6 +208,8 @@ def train(
     if settings.learning_rate != AUTO:
         settings.config(process_count)  # what is wrong is said before the data are read
     _refuse_inputs_as_outputs(settings, loss_csv_path)
+    if report:
+        need_extra("--report", "matplotlib", "plot")
     data = _load(settings)
     if resumed is not None:
         check_data(resumed, data.whole, data.facts)
@@ -230,12 +237,14 @@ def train(
         recorder = Recorder(run, trainer, settings, data.facts)
         _announce(trainer, data, resumed)
         saved = _train(trainer, recorder, data, checkpoint_stride)
-        _say_result(classifier, untrained, data.test)
+        result = _say_result(classifier, untrained, data.test)
         best = trainer.best
         if best is not None:
             typer.echo(f"Best epoch:    {best.epoch}, validation accuracy {percent(best.accuracy)}")
         typer.echo(f"Checkpoint:    {saved}")
         typer.echo(f"Loss CSV:      {run.csv_path}")
+        if report:
+            _report(run, classifier, result, data.test)
 
 
 @dataclass(frozen=True)
@@ -434,7 +443,17 @@ def _settle_learning_rate(
     return replace(settings, learning_rate=found.chosen)
 
 
-def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) -> None:
+def _report(run: RunFolder, classifier: Classifier, result: Evaluation, test: Dataset) -> None:
+    from mnistnet.reports.curves import read_curve
+    from mnistnet.reports.report import write_report
+
+    path = run.folder / "report.html"
+    # a run of no epochs has logged nothing
+    write_report(path, classifier, result, test, read_curve(run.csv_path) if run.csv_path.exists() else ())
+    typer.echo(f"Report:        {path}")
+
+
+def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) -> Evaluation:
     """The test accuracy, after training and before: the test set is read here and nowhere else."""
     from mnistnet.engine.network import Network
     from mnistnet.reports.evaluation import evaluate
@@ -448,3 +467,4 @@ def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) ->
         f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
         f"{percent(before.accuracy)} before training"
     )
+    return result

@@ -406,3 +406,20 @@ def test_a_full_disk_keeps_the_last_checkpoint(small_data: Path, tmp_path: Path)
     assert str(folder / "checkpoint_1.json") in done.stderr
     assert files_in(folder) == ["loss.csv"]
     assert len(rows_of(folder / "loss.csv")) == 1
+
+
+def test_a_report_is_one_page_in_the_runs_folder(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    result = mnistnet(
+        *("train", "--model", "mlp", "--nb-epochs", "1", "--train-data-dir", small_data),
+        *("--checkpoint-folder", "run", "--report"),
+    )
+    assert (result.code, result.err) == (0, "")
+    page = tmp_path / "run" / "report.html"
+    assert result.out.splitlines()[-1] == f"Report:     {page}"
+    text = page.read_text(encoding="utf-8")
+    accuracy = re.search(r"Test accuracy: (\S+ %)", result.out)
+    assert accuracy
+    assert f'<p class="accuracy">{accuracy[1]}</p>' in text
+    assert text.count("<figure>") == 5

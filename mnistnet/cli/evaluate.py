@@ -1,0 +1,173 @@
+"""``mnistnet evaluate``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, need_extra, percent, read_classifier, warn
+from mnistnet.errors import OutputError, ShapeError, UsageError, explain
+
+if TYPE_CHECKING:
+    from mnistnet.data.dataset import Dataset
+    from mnistnet.models import Classifier
+    from mnistnet.reports.evaluation import ClassScore, Evaluation
+
+MISTAKES = 10
+WIDEST_MATRIX = 20  # classes; a wider one does not fit on a terminal
+
+
+def evaluate(
+    model: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a folder: its newest checkpoint.", show_default=False)
+    ],
+    data_dir: Annotated[Path, typer.Option(help="Folder with the four IDX files, raw or .gz.")] = Path(
+        "data"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object on stdout.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="The table of classes as CSV on stdout.")] = False,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures of it all; needs the extra plot.", show_default=False),
+    ] = None,
+    size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
+) -> None:
+    """Say how good a model is on a test set: accuracy, each class, confusions, calibration, worst mistakes.
+
+    Examples:
+        mnistnet evaluate ckpt/lenet.json
+
+        mnistnet evaluate ckpt --data-dir fashion --json
+
+        mnistnet evaluate ckpt --plots pictures
+    """
+    if as_json and as_csv:
+        raise UsageError("--json and --csv: give one of them")
+    if plots is not None:
+        need_extra("--plots", "matplotlib", "plot")
+        _make_folder(plots)
+    from mnistnet.data.dataset import load_folder
+    from mnistnet.formats.checkpoint import find_checkpoint
+    from mnistnet.reports.evaluation import evaluate as evaluate_on
+
+    source = find_checkpoint(model)
+    classifier = read_classifier(source, size_limit)
+    splits = load_folder(data_dir, class_names=classifier.class_names)
+    for message in splits.warnings:
+        warn(message)
+    try:
+        found = evaluate_on(classifier, splits.test)
+    except ShapeError as error:
+        raise error.at(data_dir) from error
+    if as_json:
+        typer.echo(json.dumps({"model": str(source), "data": str(data_dir), **_figures(found)}))
+    elif as_csv:
+        _print_csv(found)
+    else:
+        typer.echo(f"{classifier.name} ({source}) on {found.images} test images of {data_dir}")
+        _print_text(found)
+    if plots is not None:
+        _save_plots(plots, classifier, found, splits.test, source)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--plots: {folder}: cannot make this folder: {explain(error)}") from error
+
+
+def _figures(found: Evaluation) -> dict[str, object]:
+    """Every figure in plain JSON values."""
+    low, high = found.accuracy_interval
+    return {
+        "images": found.images,
+        "correct": found.correct,
+        "accuracy": found.accuracy,
+        "accuracy_interval": [low, high],
+        "loss": found.loss,
+        "calibration_error": found.calibration_error,
+        "classes": [_score(score) for score in found.classes],
+        "confusion": found.confusion.tolist(),
+        "calibration": [vars(bin_) for bin_ in found.calibration],
+        "worst_mistakes": [vars(mistake) for mistake in found.worst_mistakes(MISTAKES)],
+    }
+
+
+def _score(score: ClassScore) -> dict[str, object]:
+    return {**vars(score), "precision": score.precision, "recall": score.recall, "f1": score.f1}
+
+
+def _print_csv(found: Evaluation) -> None:
+    rows = [_score(score) for score in found.classes]
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_text(found: Evaluation) -> None:
+    from mnistnet.reports.evaluation import CALIBRATION_BINS, CONFIDENCE_LEVEL
+
+    low, high = found.accuracy_interval
+    typer.echo(
+        f"Accuracy:     {percent(found.accuracy)} ({found.correct} of {found.images}; "
+        f"{100 * CONFIDENCE_LEVEL:.0f} % confidence interval {percent(low)} to {percent(high)})"
+    )
+    typer.echo(f"Loss:         {found.loss:.4f} (cross-entropy, nats)")
+    typer.echo(
+        f"Calibration:  {percent(found.calibration_error)} (expected error, {CALIBRATION_BINS} bins)\n"
+    )
+    _print_classes(found)
+    if len(found.class_names) <= WIDEST_MATRIX:
+        _print_confusion(found)
+    mistakes = found.worst_mistakes(MISTAKES)
+    if mistakes:
+        typer.echo("\nWorst mistakes")
+    for mistake in mistakes:
+        shares = f"{percent(mistake.confidence)} against {percent(mistake.label_probability)}"
+        typer.echo(f"  image {mistake.index}: {mistake.label} read as {mistake.prediction}, {shares}")
+
+
+def _print_classes(found: Evaluation) -> None:
+    what = "Digit" if found.class_names == tuple("0123456789") else "Class"
+    counts = [f"{what} {score.name}: {score.correct} of {score.images}" for score in found.classes]
+    width = max(map(len, counts))
+    typer.echo(f"{'':{width}}{'precision':>12}{'recall':>10}{'F1':>10}")
+    for count, score in zip(counts, found.classes, strict=True):
+        shares = f"{percent(score.precision):>12}{percent(score.recall):>10}{percent(score.f1):>10}"
+        typer.echo(f"{count:{width}}{shares}")
+
+
+def _print_confusion(found: Evaluation) -> None:
+    """The matrix, columns numbered where names would not fit above them."""
+    width = max(len(str(found.confusion.max())), 4) + 1
+    short = all(len(name) < width for name in found.class_names)
+    columns = found.class_names if short else [str(i) for i in range(len(found.class_names))]
+    rows = found.class_names if short else [f"{i} {name}" for i, name in enumerate(found.class_names)]
+    margin = max(map(len, rows))
+    typer.echo("\nConfusion: rows are what it is, columns what it was taken for")
+    typer.echo(" " * (margin + 2) + "".join(f"{column:>{width}}" for column in columns))
+    for row, counts in zip(rows, found.confusion.tolist(), strict=True):
+        cells = "".join(f"{count or '.':>{width}}" for count in counts)
+        typer.echo(f"  {row:>{margin}}{cells}")
+
+
+def _save_plots(
+    folder: Path, classifier: Classifier, found: Evaluation, test: Dataset, checkpoint: Path
+) -> None:
+    from mnistnet.files import write_atomically
+    from mnistnet.reports.curves import read_curve
+    from mnistnet.reports.plots import all_plots, png
+    from mnistnet.training.runs import LOSS_CSV
+
+    log = checkpoint.parent / LOSS_CSV
+    curve = read_curve(log) if log.is_file() else ()
+    for name, figure in all_plots(classifier, found, test, curve).items():
+        path = folder / f"{name}.png"
+        write_atomically(path, png(figure))
+        warn(f"wrote {path}")
