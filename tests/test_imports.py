@@ -275,6 +275,7 @@ def test_importing_is_light(module):
         ["train", "--help"],
         ["run", "--help"],
         ["evaluate", "--help"],
+        ["info", "--help"],
         ["export", "--help"],
         ["trian"],
     ],

@@ -45,7 +45,7 @@ def test_its_architecture_file_loads(tmp_path: Path) -> None:
 def test_its_short_commands_run(tmp_path: Path) -> None:
     """Those that need no training, in a copy of what they read."""
     commands = [line for line in "".join(blocks("sh")).splitlines() if "ckpt/lenet.json" in line]
-    assert len(commands) == 5
+    assert len(commands) == 6
     outputs = {name: tmp_path / name for name in ("model.onnx", "digit.html")}
     for command in commands:
         words = [str(outputs.get(word, word)) for word in command.split()]
@@ -73,7 +73,7 @@ def test_what_run_is_shown_to_print_is_what_it_prints() -> None:
     assert rough(shown) == rough(done.stdout)
 
 
-@pytest.mark.parametrize("command", ["train", "run", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["train", "run", "evaluate", "info", "export"])
 def test_its_flags_exist_and_train_has_no_other(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnistnet", command, "--help"],

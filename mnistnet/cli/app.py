@@ -12,6 +12,7 @@ from mnistnet import __version__
 from mnistnet.cli.console import warn
 from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.export import export
+from mnistnet.cli.info import info
 from mnistnet.cli.run import run
 from mnistnet.cli.train import train
 from mnistnet.errors import MnistnetError
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command(context_settings={"auto_envvar_prefix": "MNISTNET"})(train)
 app.command()(run)
 app.command()(evaluate)
+app.command()(info)
 app.command()(export)
 
 
