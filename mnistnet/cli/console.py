@@ -58,11 +58,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %"
 
 
-def say_classes(evaluation: Evaluation) -> None:
+def class_counts(evaluation: Evaluation) -> list[str]:
     """A line for each class: how many of its images were right."""
-    for score in evaluation.classes:
-        name = f"Digit {score.name}" if score.name.isdecimal() else score.name
-        typer.echo(f"{name}: {score.correct} of {score.images}")
+    what = "Digit" if evaluation.class_names == tuple("0123456789") else "Class"
+    return [f"{what} {score.name}: {score.correct} of {score.images}" for score in evaluation.classes]
 
 
 def bar(share: float, width: int = 30) -> str:

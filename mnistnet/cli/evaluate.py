@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, need_extra, percent, read_classifier, warn
+from mnistnet.cli.console import (
+    DEFAULT_SIZE_LIMIT,
+    SizeLimit,
+    class_counts,
+    need_extra,
+    percent,
+    read_classifier,
+    warn,
+)
 from mnistnet.errors import OutputError, ShapeError, UsageError, explain
 
 if TYPE_CHECKING:
@@ -134,8 +142,7 @@ def _print_text(found: Evaluation) -> None:
 
 
 def _print_classes(found: Evaluation) -> None:
-    what = "Digit" if found.class_names == tuple("0123456789") else "Class"
-    counts = [f"{what} {score.name}: {score.correct} of {score.images}" for score in found.classes]
+    counts = class_counts(found)
     width = max(map(len, counts))
     typer.echo(f"{'':{width}}{'precision':>12}{'recall':>10}{'F1':>10}")
     for count, score in zip(counts, found.classes, strict=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import bar, check_last_layer, need_extra, percent, say_classes, warn
+from mnistnet.cli.console import bar, check_last_layer, class_counts, need_extra, percent, warn
 from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
 from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
@@ -462,7 +462,7 @@ def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) ->
     first = Network(classifier.network.layers, classifier.network.input_shape)
     first.vector[...] = untrained
     before = evaluate(replace(classifier, network=first), test)
-    say_classes(result)
+    typer.echo("\n".join(class_counts(result)))
     typer.echo(
         f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
         f"{percent(before.accuracy)} before training"
