@@ -3,9 +3,9 @@
 The public Python API. Names are imported from their modules when they are first used, so that the command
 line's ``--help`` does not wait for NumPy::
 
-    from mnistnet import Classifier, Trainer, TrainingConfig, build, load_folder
+    from mnistnet import Classifier, Trainer, TrainingConfig, build, load_data
 
-    data = load_folder(Path("data"))
+    data = load_data(Path("data"))
     classifier = Classifier(build("lenet").initialize(seed=0), data.train.class_names)
     for result in Trainer(classifier, TrainingConfig(nb_epochs=1)).run(data.train):
         ...
@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnistnet.data import Dataset, Picture, Splits, load_folder, read_picture
+    from mnistnet.data import Dataset, Picture, Splits, load_data, read_picture
     from mnistnet.engine.arrays import PixelScale
     from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
     from mnistnet.engine.network import Network
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mnistnet.data": ("Dataset", "Picture", "Splits", "load_folder", "read_picture"),
+    "mnistnet.data": ("Dataset", "Picture", "Splits", "load_data", "read_picture"),
     "mnistnet.engine.arrays": ("PixelScale",),
     "mnistnet.engine.layers": ("Conv2d", "Dense", "Flatten", "Layer", "MaxPool2d", "ReLU", "Softmax"),
     "mnistnet.engine.network": ("Network",),
@@ -78,7 +78,7 @@ __all__ = [
     "export_onnx",
     "find_checkpoint",
     "load_checkpoint",
-    "load_folder",
+    "load_data",
     "read_picture",
     "save_checkpoint",
 ]

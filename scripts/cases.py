@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from checkout import DATA
 
-from mnistnet.data import load_folder
+from mnistnet.data import load_data
 from mnistnet.engine.layers import Conv2d, Layer
 from mnistnet.engine.network import Network
 from mnistnet.models import MODELS
@@ -57,14 +57,14 @@ def _widened(layer: Layer, width: int) -> Layer:
 @cache
 def training_set() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
     """MNIST's training images (60000, 1, 28, 28) and labels."""
-    train = load_folder(DATA).train
+    train = load_data(DATA).train
     return train.images, train.labels
 
 
 @cache
 def test_set() -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.intp]]:
     """MNIST's test images (10000, 1, 28, 28) and labels."""
-    test = load_folder(DATA).test
+    test = load_data(DATA).test
     return test.images, test.labels
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mnistnet.data import load_folder, write_idx
+from mnistnet.data import load_data, write_idx
 from mnistnet.data.proof import RESOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +37,7 @@ def main() -> None:
         help="take this test image (counted from 0) for this digit",
     )  # fmt: skip
     chosen = dict(parser.parse_args().index)
-    test = load_folder(DATA).test
+    test = load_data(DATA).test
     folder = DATA / "samples"
     folder.mkdir(exist_ok=True)
     for digit in range(10):

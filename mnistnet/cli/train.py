@@ -299,9 +299,9 @@ def _process_count(workers: str) -> int | None:
 
 
 def _load(settings: Settings) -> _Data:
-    from mnistnet.data.dataset import load_folder
+    from mnistnet.data.sources import load_data
 
-    splits = load_folder(Path(settings.train_data_dir))
+    splits = load_data(Path(settings.train_data_dir))
     for message in splits.warnings:
         warn(message)
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)

@@ -1,24 +1,29 @@
-"""Labelled images in memory, and the folder of four IDX files that MNIST and its relatives come in."""
+"""Labelled images in memory: as they were found, and once they are known to fit together."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.catalog import dataset_of, has_published_size
-from mnistnet.data.idx import idx_header, read_idx
+from mnistnet.data.idx import by
 from mnistnet.errors import DataError
+from mnistnet.files import read_limited
 
 DIGITS = tuple("0123456789")
 """The class names of MNIST."""
 
+CLASSES_FILE = "classes.txt"
+"""A file beside the data with the name of every class, one a line, in the order of their labels."""
+HELD_BACK = 1 / 7
+"""Share of the images that becomes the test part where there is none: MNIST's own."""
+
 # keeps the permutation of a split apart from every other random stream of the same seed
 _SPLIT_STREAM = int.from_bytes(b"split", "big")
+_MOST_NAMES = 1 << 20  # bytes
 _MAX_SEED = (1 << 64) - 1
 
 
@@ -117,6 +122,65 @@ class Splits:
     """One line each; nothing in them prevents training."""
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Images and their labels as they were found, whatever the labels are."""
+
+    images: npt.NDArray[np.uint8]
+    """uint8 (N, C, H, W)."""
+    labels: npt.NDArray[np.intp]
+    """intp (N,)."""
+    images_path: Path
+    """The file or folder the images are from: what messages begin with."""
+    labels_path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a folder or file holds, before anybody asked whether it fits together."""
+
+    path: Path
+    form: str
+    """What it is in plain words: "IDX files"."""
+    train: Part
+    test: Part | None
+    class_names: tuple[str, ...] | None
+    """None where the data do not say."""
+    warnings: tuple[str, ...] = ()
+
+    def splits(self) -> Splits:
+        """The two parts, fit to train on; a seventh of the images is the test where there is no test part.
+
+        Raises:
+            DataError: a label has no class, or the two parts have images of different shapes.
+        """
+        names = self.class_names or DIGITS
+        train = _checked(self.train, names, named=self.class_names is not None)
+        if self.test is None:
+            try:
+                train, test = train.split(HELD_BACK, seed=0)
+            except DataError as error:
+                raise error.at(self.path) from error
+            kept = f"{self.path}: no test part: {len(test)} of its images, drawn at random, are kept for it"
+            return Splits(train, test, (*self.warnings, kept))
+        test = _checked(self.test, names, named=self.class_names is not None)
+        if train.shape != test.shape:
+            raise DataError(
+                f"{self.test.images_path}: expected images of {by(train.shape)} like the training set's,"
+                f" found {by(test.shape)}"
+            )
+        return Splits(train, test, self.warnings)
+
+
+def _checked(part: Part, names: tuple[str, ...], *, named: bool) -> Dataset:
+    try:
+        check_labels(part.labels, len(names))
+    except DataError as error:
+        hint = "" if named else f"; a {CLASSES_FILE} beside the data names other classes, one a line"
+        raise DataError(f"{part.labels_path}: {error}{hint}") from error
+    return Dataset(part.images, part.labels, names)
+
+
 def check_labels(labels: npt.NDArray[np.integer], classes: int) -> None:
     """Raise DataError, naming the first offender, unless ``0 <= label < classes`` everywhere."""
     wrong = (labels < 0) | (labels >= classes)
@@ -125,102 +189,44 @@ def check_labels(labels: npt.NDArray[np.integer], classes: int) -> None:
         raise DataError(f"label {labels[index]} at index {index}: expected 0 to {classes - 1}")
 
 
-def load_folder(folder: Path, *, class_names: tuple[str, ...] = DIGITS) -> Splits:
-    """Read a folder of the four MNIST files, raw or gzipped.
-
-    They are ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same two with ``t10k``, also
-    spelled ``train-images.idx3-ubyte``, and with ``.gz`` behind; the first of these that exists is read.
-
-    Args:
-        folder: the folder.
-        class_names: what the labels 0, 1, 2, … mean.
-
-    Returns:
-        Both parts, images of (N, H, W) files as (N, 1, H, W), and warnings for files that have the size
-        of a published file (MNIST, Fashion-MNIST) but not its content.
+def read_class_names(folder: Path) -> tuple[str, ...] | None:
+    """The names in a folder's `CLASSES_FILE`, or None where there is none.
 
     Raises:
-        DataError: the folder or one of the files cannot be used; the message begins with its path.
+        DataError: the file is not UTF-8 text, has no names, or has one twice.
     """
-    if not folder.is_dir():
-        what = "not a directory" if folder.exists() else "no such folder"
-        raise DataError(
-            f"{folder}: {what}; expected the four MNIST files, which are in data/ of the mnistnet"
-            " repository and at https://ossci-datasets.s3.amazonaws.com/mnist/"
-        )
-    train, train_files = _load_part(folder, "train", class_names)
-    test, test_files = _load_part(folder, "t10k", class_names)
-    if train.shape != test.shape:
-        raise DataError(
-            f"{test_files[0].path}: expected images of {_by(train.shape)} like the training set's,"
-            f" found {_by(test.shape)}"
-        )
-    return Splits(train, test, _warnings(folder, train_files + test_files))
-
-
-class _ReadFile(NamedTuple):
-    path: Path
-    dataset: str | None
-    """The dataset that published exactly this content."""
-    doubtful: bool
-    """It has the size of a published file, but not the content."""
-
-
-def _load_part(
-    folder: Path, prefix: str, class_names: tuple[str, ...]
-) -> tuple[Dataset, tuple[_ReadFile, _ReadFile]]:
-    images_path = _find(folder, f"{prefix}-images", "idx3-ubyte")
-    labels_path = _find(folder, f"{prefix}-labels", "idx1-ubyte")
-    images = read_idx(images_path, dimensions=(3, 4), dtype=np.uint8)
-    labels = read_idx(labels_path, dimensions=1, dtype=np.uint8)
-    if len(images) != len(labels):
-        raise DataError(
-            f"{labels_path}: counts differ: expected one label for each of {len(images)} images"
-            f" in {images_path.name}, found {len(labels)} labels"
-        )
+    path = folder / CLASSES_FILE
+    if not path.exists():
+        return None
+    content = read_limited(path, _MOST_NAMES, DataError)
     try:
-        check_labels(labels, len(class_names))
-    except DataError as error:
-        raise error.at(labels_path) from error
-    files = _identify(images_path, images), _identify(labels_path, labels)
-    if images.ndim == 3:
-        images = images[:, np.newaxis]
-    return Dataset(images, labels.astype(np.intp), class_names), files
+        names = tuple(line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected UTF-8 text, found other bytes") from error
+    if not names:
+        raise DataError(f"{path}: expected the name of every class, one a line, found none")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: expected different names, found {twice!r} twice")
+    return names
 
 
-def _find(folder: Path, stem: str, kind: str) -> Path:
-    usual = folder / f"{stem}-{kind}"
-    names = [f"{stem}-{kind}", f"{stem}.{kind}"]
-    candidates = [folder / f"{name}{suffix}" for suffix in ("", ".gz") for name in names]
-    found = next((path for path in candidates if path.exists()), None)
-    if found is None:
-        raise DataError(f"{usual}: no such file, neither raw nor .gz")
-    return found
+def unsigned_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Pixels of any number type as bytes: whole numbers 0 to 255, or fractions 0 to 1, scaled by 255.
 
-
-def _identify(path: Path, values: npt.NDArray[np.uint8]) -> _ReadFile:
-    header = idx_header(values)
-    if not has_published_size(len(header) + values.nbytes):
-        return _ReadFile(path, None, doubtful=False)
-    # 25 ms for the largest file: cheap enough to notice a silently damaged download every time
-    digest = hashlib.sha256(header)
-    digest.update(values.data)
-    dataset = dataset_of(digest.hexdigest())
-    return _ReadFile(path, dataset, doubtful=dataset is None)
-
-
-def _warnings(folder: Path, files: tuple[_ReadFile, ...]) -> tuple[str, ...]:
-    doubtful = [
-        f"{file.path}: has the size of MNIST's file, but not the checksum of MNIST or Fashion-MNIST;"
-        " fine if it is another dataset in their form"
-        for file in files
-        if file.doubtful
-    ]
-    known = {file.dataset for file in files if file.dataset}
-    if len(known) > 1:
-        doubtful.append(f"{folder}: mixes files of {' and '.join(sorted(known))}")
-    return tuple(doubtful)
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    Raises:
+        DataError: there is any other value.
+    """
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values)
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"expected numbers, found {values.dtype}")
+    lowest, highest = values.min(), values.max()
+    if not (lowest >= 0 and highest <= 255):
+        raise DataError(f"expected pixels of 0 to 255 or fractions of 0 to 1, found {lowest} to {highest}")
+    if values.dtype.kind == "f" and highest <= 1:
+        values = values * 255
+    rounded = np.rint(values).astype(np.uint8)
+    if values.dtype.kind == "f" and highest > 1 and not np.array_equal(rounded, values):
+        raise DataError(f"expected whole pixels of 0 to 255, found fractions up to {highest}")
+    return np.ascontiguousarray(rounded)

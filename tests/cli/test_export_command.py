@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from mnistnet.data.dataset import load_folder
+from mnistnet.data.sources import load_data
 from mnistnet.formats.checkpoint import load_checkpoint
 
 from .conftest import ROOT, Mnistnet
@@ -28,7 +28,7 @@ def test_the_exported_model_agrees_on_all_test_images(mnistnet: Mnistnet, tmp_pa
     assert found
     assert float(found[1]) < 1e-5
 
-    images = load_folder(ROOT / "data").test.images
+    images = load_data(ROOT / "data").test.images
     session = onnxruntime.InferenceSession(tmp_path / "lenet.onnx", providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     theirs = session.run(None, {entry.name: images.astype(np.float32) / np.float32(255)})[0]

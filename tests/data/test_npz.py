@@ -1,0 +1,105 @@
+"""NumPy archives, from mnistnet and from elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from data_helpers import images, labels
+
+from mnistnet.data.npz import read_npz
+from mnistnet.errors import DataError
+
+
+def message(path) -> str:
+    with pytest.raises(DataError) as caught:
+        read_npz(path)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text
+    return text.removeprefix(f"{path}: ")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "set.npz"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images", "labels", "test_images", "test_labels"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ],
+)
+def test_names_of_the_arrays(path, names):
+    values = (images(12, 3, 2), labels(12), images(5, 3, 2, first=100), labels(5)[:, None])
+    np.savez(path, **dict(zip(names, values, strict=True)))
+    found = read_npz(path)
+    assert found.train.images.shape == (12, 1, 3, 2)
+    assert found.train.labels.tolist() == [*range(10), 0, 1]
+    assert found.test.images[0, 0, 0, 0] == 100
+    assert found.test.labels.tolist() == [0, 1, 2, 3, 4]
+    assert found.class_names is None
+
+
+def test_class_names_and_no_test_part(path):
+    np.savez_compressed(path, images=images(2, 3, 2), labels=[0, 1], class_names=["cat", "Hündin"])
+    found = read_npz(path)
+    assert found.test is None
+    assert found.class_names == ("cat", "Hündin")
+
+
+def test_channels_last_and_first_and_fractions(path):
+    colour = np.arange(2 * 4 * 5 * 3, dtype=np.uint8).reshape(2, 4, 5, 3)
+    np.savez(path, images=colour, labels=[0, 1])
+    last = read_npz(path).train.images
+    assert np.array_equal(last, colour.transpose(0, 3, 1, 2))
+    assert last.flags.c_contiguous
+    np.savez(path, images=colour.transpose(0, 3, 1, 2), labels=[0, 1])
+    assert np.array_equal(read_npz(path).train.images, last)
+    np.savez(path, images=colour / 255, labels=[0, 1])
+    assert np.array_equal(read_npz(path).train.images, last)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"x": [1]}, "expected arrays images and labels, found x"),
+        ({"images": images(2, 3, 2), "labels": [0]}, "labels: counts differ: 2 images and 1 labels"),
+        (
+            {"images": images(2, 3, 2), "labels": [0.0, 1.0]},
+            "labels: expected whole numbers (N,), found float64",
+        ),
+        ({"images": images(2, 3), "labels": [0, 1]}, "images: expected (N, H, W) or (N, C, H, W), found 2x3"),
+        ({"images": np.zeros((0, 2, 2)), "labels": []}, "images: empty dataset: 0 images"),
+        ({"images": np.full((1, 2, 2), 300), "labels": [0]}, "images: expected pixels of 0 to 255"),
+        ({"images": np.array([[["a"]]]), "labels": [0]}, "images: expected numbers, found <U1"),
+    ],
+)
+def test_arrays_that_do_not_fit(path, arrays, says):
+    np.savez(path, **arrays)
+    assert message(path).startswith(says)
+
+
+def test_what_is_no_archive(path):
+    path.write_bytes(b"PK\x03\x04 and then nothing")
+    assert message(path).startswith("cannot be read as .npz: ")
+    path.write_bytes(b"")
+    assert message(path).startswith("cannot be read as .npz: ")
+    with path.open("wb") as file:
+        np.save(file, images(2, 3, 2))
+    assert message(path) == "expected an .npz archive, found a single array"
+
+
+def test_pickles_are_not_opened(path):
+    np.savez(path, images=np.array([{"code": 1}], dtype=object), labels=[0])
+    assert "pickle" in message(path)
+
+
+def test_a_damaged_archive(path):
+    np.savez(path, images=images(50, 9, 9), labels=labels(50))
+    content = bytearray(path.read_bytes())
+    content[400] ^= 255
+    path.write_bytes(content)
+    assert message(path).startswith("cannot be read as .npz: Bad CRC-32")
