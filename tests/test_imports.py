@@ -51,8 +51,9 @@ GUESTS = {
     "onnx": ["formats/onnx_*", "onnx_backend.py"],
     "typer": ["cli/*"],
     "tqdm": ["cli/*"],
-    "PIL": ["data/pictures*.py"],
-    "pooch": ["data/catalog*.py"],
+    "PIL": ["data/pictures/*.py"],
+    "pooch": ["data/catalog_download.py"],
+    "requests": ["data/catalog_download.py"],
     "threadpoolctl": ["engine/blas.py"],
     "orjson": ["formats/*", "training/*"],
     "pydantic": ["formats/*", "training/*"],
@@ -240,7 +241,7 @@ def test_the_public_names_are_where_type_checkers_are_told():
 # what is really loaded
 
 # not pydantic, which Typer itself loads
-HEAVY = {"numpy", "onnx", "PIL", "orjson", "threadpoolctl", "matplotlib", "sklearn", "pooch"}
+HEAVY = {"numpy", "onnx", "PIL", "orjson", "threadpoolctl", "matplotlib", "sklearn", "pooch", "requests"}
 
 
 def loaded_by(code: str) -> set[str]:

@@ -11,6 +11,7 @@ import typer
 from mnistnet import __version__
 from mnistnet.cli.console import warn
 from mnistnet.cli.evaluate import evaluate
+from mnistnet.cli.data import data
 from mnistnet.cli.export import export
 from mnistnet.cli.info import info
 from mnistnet.cli.run import run
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(evaluate)
 app.command()(info)
 app.command()(export)
+app.add_typer(data)
 
 
 def _print_version(wanted: bool) -> None:

@@ -63,7 +63,7 @@ def find_resumed(path: Path) -> Resumed:
     settings["model"] = checkpoint.classifier.name
     with contextlib.suppress(UsageError):  # it only says where the data are
         beside = read_settings(file.parent / SETTINGS)
-        settings |= {name: beside[name] for name in ("train_data_dir",) if name in beside}
+        settings |= {name: beside[name] for name in ("train_data_dir", "data") if name in beside}
     return Resumed(file, checkpoint, state, Settings(**settings))
 
 

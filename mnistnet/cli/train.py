@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mnistnet.training.trainer import Trainer
 
 DEFAULT_RUNS = Path("ckpt")
+DEFAULT_DATA = "data"
 FROM_FILES = ("replay_steps", "replay_legs")
 """Settings without a flag: they come from a run's file."""
 
@@ -137,8 +138,13 @@ def train(
     ] = Settings.seed,
     workers: Annotated[str, _option(TRAINING, "Processes to use: a number, or auto.")] = AUTO,
     train_data_dir: Annotated[
-        str, _option(DATA, "Folder with the four IDX files, raw or .gz.")
-    ] = Settings.train_data_dir,
+        str | None,
+        _option(DATA, "Folder or file with the data, in any form of README.md; data/ unless given."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        _option(DATA, "A published dataset by name, downloaded if need be: see mnistnet data list."),
+    ] = None,
     validation_split: Annotated[
         float,
         _option(DATA, "Share of the training images kept back to measure every epoch on."),
@@ -207,13 +213,14 @@ def train(
     process_count = _process_count(workers)
     if settings.learning_rate != AUTO:
         settings.config(process_count)  # what is wrong is said before the data are read
-    _refuse_inputs_as_outputs(settings, loss_csv_path)
     if report:
         need_extra("--report", "matplotlib", "plot")
-    data = _load(settings)
+    source = _source(settings)
+    _refuse_inputs_as_outputs(source, settings, loss_csv_path)
+    images = _load(source, settings)
     if resumed is not None:
-        check_data(resumed, data.whole, data.facts)
-    classifier = _new_classifier(settings, data.whole) if resumed is None else resumed.checkpoint.classifier
+        check_data(resumed, images.whole, images.facts)
+    classifier = _new_classifier(settings, images.whole) if resumed is None else resumed.checkpoint.classifier
     untrained = _untrained(classifier, settings, resumed)
 
     from mnistnet.cli.recorder import Recorder
@@ -230,21 +237,21 @@ def train(
         resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
     ) as run:
         if settings.learning_rate == AUTO:
-            settings = _settle_learning_rate(settings, classifier, data.training, process_count, run)
+            settings = _settle_learning_rate(settings, classifier, images.training, process_count, run)
         trainer = Trainer(
             classifier, settings.config(process_count), None if resumed is None else resumed.state
         )
-        recorder = Recorder(run, trainer, settings, data.facts)
-        _announce(trainer, data, resumed)
-        saved = _train(trainer, recorder, data, checkpoint_stride)
-        result = _say_result(classifier, untrained, data.test)
+        recorder = Recorder(run, trainer, settings, images.facts)
+        _announce(trainer, images, resumed)
+        saved = _train(trainer, recorder, images, checkpoint_stride)
+        result = _say_result(classifier, untrained, images.test)
         best = trainer.best
         if best is not None:
             typer.echo(f"Best epoch:    {best.epoch}, validation accuracy {percent(best.accuracy)}")
         typer.echo(f"Checkpoint:    {saved}")
         typer.echo(f"Loss CSV:      {run.csv_path}")
         if report:
-            _report(run, classifier, result, data.test)
+            _report(run, classifier, result, images.test)
 
 
 @dataclass(frozen=True)
@@ -298,10 +305,21 @@ def _process_count(workers: str) -> int | None:
         raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error
 
 
-def _load(settings: Settings) -> _Data:
+def _source(settings: Settings) -> Path:
+    """Where the data are, after they were fetched if need be."""
+    from mnistnet.cli.data import dataset_folder
+
+    if settings.data is not None and settings.train_data_dir is not None:
+        raise UsageError("--data: give either --data or --train-data-dir, found both")
+    if settings.data is not None:
+        return dataset_folder("--data", settings.data)
+    return Path(settings.train_data_dir or DEFAULT_DATA)
+
+
+def _load(source: Path, settings: Settings) -> _Data:
     from mnistnet.data.sources import load_data
 
-    splits = load_data(Path(settings.train_data_dir))
+    splits = load_data(source)
     for message in splits.warnings:
         warn(message)
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)
@@ -356,11 +374,11 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{h}x{w}" if c == 1 else f"{c}x{h}x{w}"
 
 
-def _refuse_inputs_as_outputs(settings: Settings, csv_path: Path | None) -> None:
+def _refuse_inputs_as_outputs(source: Path, settings: Settings, csv_path: Path | None) -> None:
     if csv_path is None or not csv_path.exists():
         return
-    data, model = Path(settings.train_data_dir), Path(settings.model)
-    inputs = [path for path in (*(data.iterdir() if data.is_dir() else ()), model) if path.is_file()]
+    paths = (*(source.iterdir() if source.is_dir() else [source]), Path(settings.model))
+    inputs = [path for path in paths if path.is_file()]
     if any(csv_path.samefile(path) for path in inputs):
         raise UsageError(f"--loss-csv-path: {csv_path} would overwrite data that is read")
 

@@ -60,7 +60,7 @@ def _emnist(split: str, images: tuple[int, int], class_names: str) -> Entry:
         536,
         images,
         tuple(class_names),
-        "public domain (NIST)",
+        "none stated (NIST)",
         split,
     )
 

@@ -107,7 +107,8 @@ class Settings:
     seed: int = 0
     validation_split: float = 0.0
     patience: int | None = None
-    train_data_dir: str = "data"
+    train_data_dir: str | None = None
+    data: str | None = None
     limit: int | None = None
     replay_steps: int | None = None
     """Of a run with a budget that is gone through once more: how many steps it took."""
