@@ -1,6 +1,7 @@
 """Write data/samples/: one image of each digit from the MNIST test set, as raw bytes and as PNG.
 
-And the first 64 test images as the package's own, on which every ONNX export is proven.
+And the package's own: the first 64 test images, on which every ONNX export is proven, and the mean image of
+each digit of the training set, by which the dataset doctor tells transposed digits.
 
 The rule: of each digit the first image of the test set, in the order of the file. ``--index 5=15`` takes
 test image 15 for digit 5 instead; its label has to agree. Run from anywhere:
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mnistnet.data import load_data, write_idx
+from mnistnet.data.doctor import MEAN_DIGITS
 from mnistnet.data.proof import RESOURCE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +40,8 @@ def main() -> None:
         help="take this test image (counted from 0) for this digit",
     )  # fmt: skip
     chosen = dict(parser.parse_args().index)
-    test = load_data(DATA).test
+    data = load_data(DATA)
+    train, test = data.train, data.test
     folder = DATA / "samples"
     folder.mkdir(exist_ok=True)
     for digit in range(10):
@@ -48,7 +52,10 @@ def main() -> None:
         (folder / f"{digit}.bin").write_bytes(pixels.tobytes())
         Image.fromarray(pixels).save(folder / f"{digit}.png", optimize=True)
         print(f"{digit}: test image {index}")
-    write_idx(ROOT / "mnistnet" / "data" / RESOURCE, test.images[:PROOF_IMAGES, 0])
+    package = ROOT / "mnistnet" / "data"
+    write_idx(package / RESOURCE, test.images[:PROOF_IMAGES, 0])
+    means = np.stack([train.images[train.labels == digit, 0].mean(axis=0) for digit in range(10)])
+    write_idx(package / MEAN_DIGITS, np.rint(means).astype(np.uint8))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.cli.console import choose, warn
+from mnistnet.cli.console import bar, choose, warn
+from mnistnet.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.data.catalog import Entry
     from mnistnet.data.catalog_download import Bar
+    from mnistnet.data.dataset import Found
+
+EXAMPLES = 12  # of each class, on a sheet
 
 data = typer.Typer(
     name="data", help="Get published datasets, check and convert your own.", no_args_is_help=True
@@ -51,6 +56,132 @@ def show() -> None:
             f"{entry.name:{width}}  {train:>7,}  {test:>6,}  {len(entry.class_names):>7}"
             f"  {entry.megabytes:>5} MB  {entry.licence}{there}"
         )
+
+
+@data.command()
+def check(
+    source: Annotated[Path, typer.Argument(help="Folder or file with the data.", show_default=False)],
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write a picture with examples of every class (PNG).")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a mended copy to this new path; the source is never changed.")
+    ] = None,
+) -> None:
+    """Look a dataset over: counts, values, duplicates, turned or inverted images, labels, damaged files.
+
+    Ends with 3 when something is wrong, and says what --fix would do about it where that is safe.
+
+    Examples:
+        mnistnet data check data --sheet classes.png
+
+        mnistnet data check photos --fix photos-mended
+    """
+    from mnistnet.data.convert import write_data
+    from mnistnet.data.doctor import examine
+    from mnistnet.files import check_target, write_atomically
+
+    for target in (sheet, fix):
+        if target is not None:
+            check_target(target)
+    diagnosis = examine(source)
+    if diagnosis.found is not None:
+        _describe(diagnosis.found)
+    for finding in diagnosis.findings:
+        mends = f" (--fix: {finding.repair})" if finding.mended is not None else ""
+        typer.echo(f"! {finding.text}{mends}")
+    if not diagnosis.findings:
+        typer.echo("Nothing wrong found.")
+    if sheet is not None and diagnosis.found is not None:
+        write_atomically(sheet, _sheet(diagnosis.found))
+        typer.echo(f"Examples of every class: {sheet}")
+    if fix is not None:
+        if diagnosis.mended is None or all(finding.mended is None for finding in diagnosis.findings):
+            raise DataError(f"{source}: there is nothing that --fix can mend safely")
+        write_data(diagnosis.mended, fix, diagnosis.mended.form)
+        typer.echo(f"Mended copy: {fix}")
+    elif diagnosis.findings:
+        raise typer.Exit(DataError.exit_code)
+
+
+@data.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Folder or file with the data.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(help="New folder; or a new file that ends in .npz.", show_default=False)
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="idx, csv, pictures, rsnet or npz; by TARGET's ending unless given.", show_default=False
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Bring every image to HEIGHTxWIDTH, such as 28x28.", show_default=False)
+    ] = None,
+) -> None:
+    """Write a dataset in another form, or its images in another size.
+
+    Examples:
+        mnistnet data convert train.csv mnist.npz
+
+        mnistnet data convert photos small --to idx --size 32x32
+    """
+    from mnistnet.data.convert import FORMS, write_data
+    from mnistnet.data.sources import find_data
+
+    form = choose("--to", to or ("npz" if target.suffix == ".npz" else "idx"), (*FORMS, "npz"))
+    if (form == "npz") != (target.suffix == ".npz"):
+        raise UsageError(
+            f"--to: {form} goes with {'a file' if form == 'npz' else 'a folder'}, found {target}"
+        )
+    found = find_data(source, size=None if size is None else _size(size))
+    for message in found.warnings:
+        warn(message)
+    write_data(found, target, form)
+    typer.echo(f"{' and '.join(str(len(part.labels)) for part in found.parts)} images: {target}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if match is None:
+        raise UsageError(f"--size: expected HEIGHTxWIDTH, such as 28x28, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _describe(found: Found) -> None:
+    """Counts of images by class, and the range of the pixels."""
+    from mnistnet.data.doctor import class_counts, class_names
+
+    names = class_names(found)
+    _, c, h, w = found.train.images.shape
+    typer.echo(f"{found.path}: {found.form}, images of {c}x{h}x{w}, {len(names)} classes")
+    width = max(map(len, names))
+    counts = [class_counts(part, len(names)).tolist() for part in found.parts]
+    most = max(1, *counts[0])
+    titles = "".join(f"{title:>9}" for title, _ in zip(("train", "test"), counts, strict=False))
+    typer.echo(f"  {'':{width}}{titles}")
+    for label, name in enumerate(names):
+        numbers = "".join(f"{count[label]:>9,}" for count in counts)
+        typer.echo(f"  {name:{width}}{numbers}  {bar(counts[0][label] / most, 20)}".rstrip())
+    totals = "".join(f"{len(part.labels):>9,}" for part in found.parts)
+    typer.echo(f"  {'all':{width}}{totals}")
+    images = found.train.images
+    typer.echo(f"Pixels: {images.min()} to {images.max()}, mean {images.mean():.1f}")
+
+
+def _sheet(found: Found) -> bytes:
+    from mnistnet.data.doctor import class_counts, class_names
+    from mnistnet.data.pictures.drawing import contact_sheet
+
+    names, part = class_names(found), found.train
+    counts = class_counts(part, len(names))
+    return contact_sheet(
+        [
+            (f"{name}  {counts[label]:,}", part.images[part.labels == label][:EXAMPLES])
+            for label, name in enumerate(names)
+        ]
+    )
 
 
 def dataset_folder(flag: str, name: str, *, verify: bool = False) -> Path:

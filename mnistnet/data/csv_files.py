@@ -79,6 +79,12 @@ def read_csv_file(path: Path) -> Found:
     return _read(path.parent, path, partner if partner != path and partner.exists() else None, given=path)
 
 
+def column_names(shape: tuple[int, ...]) -> str:
+    """The header of a file with images of ``shape`` (C, H, W)."""
+    sizes = shape[1:] if shape[0] == 1 else shape
+    return ",".join(["label", *("x".join(str(i + 1) for i in index) for index in np.ndindex(*sizes))])
+
+
 def _only(folder: Path, names: list[str], part: str) -> Path:
     if len(names) != 1:
         found = ", ".join(names) or "none"
@@ -94,7 +100,7 @@ def _read(folder: Path, train: Path, test: Path | None, given: Path | None = Non
             test_part = _part(test)
         except _NoLabelError:
             warnings = (f"{test}: has no labels and is not used",)
-    return Found(given or folder, "CSV", _part(train), test_part, read_class_names(folder), warnings)
+    return Found(given or folder, "csv", _part(train), test_part, read_class_names(folder), warnings)
 
 
 def _part(path: Path) -> Part:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,21 @@ class Found:
 
     path: Path
     form: str
-    """What it is in plain words: "IDX files"."""
+    """"idx", "csv", "pictures", "rsnet" or "npz"."""
     train: Part
     test: Part | None
     class_names: tuple[str, ...] | None
     """None where the data do not say."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The training part, and the test part where there is one."""
+        return (self.train,) if self.test is None else (self.train, self.test)
+
+    def changed(self, change: Callable[[Part], Part]) -> Found:
+        """The same with both parts changed."""
+        return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
     def splits(self) -> Splits:
         """The two parts, fit to train on; a seventh of the images is the test where there is no test part.

@@ -49,7 +49,7 @@ def read_idx_folder(folder: Path) -> Found:
     names = read_class_names(folder)
     if names is None and len(known) == 1:
         names = class_names_of(known.pop())
-    return Found(folder, "IDX files", train, test, names, _warnings(folder, read))
+    return Found(folder, "idx", train, test, names, _warnings(folder, read))
 
 
 def idx_files(folder: Path) -> dict[str, Path]:

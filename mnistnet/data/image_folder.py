@@ -13,10 +13,11 @@ import numpy.typing as npt
 from mnistnet.data.dataset import CLASSES_FILE, DIGITS, Found, Part, read_class_names
 from mnistnet.data.idx import by
 from mnistnet.data.listing import names_in, natural
-from mnistnet.data.pictures.decode import SUFFIXES, image_pixels
+from mnistnet.data.pictures.decode import SUFFIXES, image_pixels, resized
 from mnistnet.errors import DataError, PictureError
 from mnistnet.files import read_limited
 
+Size = tuple[int, int]
 METADATA = "metadata.json"
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
@@ -38,7 +39,7 @@ def has_class_folders(folder: Path) -> bool:
     return any(_class_folders(part) for part in (folder, *_part_folders(folder, TRAIN_FOLDERS)))
 
 
-def read_image_folder(folder: Path, damaged: list[str] | None = None) -> Found:
+def read_image_folder(folder: Path, damaged: list[str] | None = None, size: Size | None = None) -> Found:
     """Read a folder with one subfolder of pictures for each class, below ``train`` and ``test`` or alone.
 
     Classes are in natural order of the subfolders' names, those of both parts together; names that are all
@@ -50,6 +51,7 @@ def read_image_folder(folder: Path, damaged: list[str] | None = None) -> Found:
     Args:
         folder: the folder.
         damaged: where given, pictures that cannot be read are left out and said here.
+        size: (H, W) to bring every picture to.
 
     Raises:
         DataError: no pictures, a picture that cannot be read, or pictures of different sizes.
@@ -67,11 +69,11 @@ def read_image_folder(folder: Path, damaged: list[str] | None = None) -> Found:
             _File(part / name / file, labels[name]) for name in classes for file in _pictures(part / name)
         ]
         files.sort(key=lambda file: (natural(file.path.name), file.label))
-        read.append(_read_part(part, files, damaged))
-    return Found(folder, "a folder of pictures", read[0], read[1] if len(read) > 1 else None, names)
+        read.append(_read_part(part, files, damaged, size))
+    return Found(folder, "pictures", read[0], read[1] if len(read) > 1 else None, names)
 
 
-def read_metadata_folder(folder: Path, damaged: list[str] | None = None) -> Found:
+def read_metadata_folder(folder: Path, damaged: list[str] | None = None, size: Size | None = None) -> Found:
     """Read a folder with rsnet's ``metadata.json``: ``{"train": {"1": ["a.png", …], …}, "test": {…}}``.
 
     Paths are relative to the folder, labels count from 1 and are the class names unless a ``classes.txt``
@@ -80,6 +82,7 @@ def read_metadata_folder(folder: Path, damaged: list[str] | None = None) -> Foun
     Args:
         folder: the folder.
         damaged: where given, pictures that cannot be read are left out and said here.
+        size: (H, W) to bring every picture to.
 
     Raises:
         DataError: the file is not of this form, a path leaves the folder, or a picture cannot be used.
@@ -96,8 +99,8 @@ def read_metadata_folder(folder: Path, damaged: list[str] | None = None) -> Foun
         raise DataError(f"{path}: train: empty dataset: no pictures are listed")
     classes = max((file.label for _, files in parts for file in files), default=0) + 1
     names = read_class_names(folder) or tuple(str(number) for number in range(1, classes + 1))
-    read = [_read_part(path, files, damaged) for _, files in parts]
-    return Found(folder, METADATA, read[0], read[1] if len(read) > 1 else None, names)
+    read = [_read_part(path, files, damaged, size) for _, files in parts]
+    return Found(folder, "rsnet", read[0], read[1] if len(read) > 1 else None, names)
 
 
 def _part_folders(folder: Path, names: tuple[str, ...]) -> list[Path]:
@@ -154,13 +157,14 @@ def _listed(path: Path, part: str, classes: object) -> Iterable[_File]:
             yield _File(folder / name, int(label) - 1)
 
 
-def _read_part(where: Path, files: list[_File], damaged: list[str] | None) -> Part:
+def _read_part(where: Path, files: list[_File], damaged: list[str] | None, size: Size | None) -> Part:
     if not files:
         raise DataError(f"{where}: empty dataset: no pictures")
     images, labels = [], []
     for path, label in files:
         try:
-            images.append(image_pixels(read_limited(path, _MOST_BYTES, PictureError)))
+            image = image_pixels(read_limited(path, _MOST_BYTES, PictureError))
+            images.append(image if size is None else resized(image, size))
             labels.append(label)
         except PictureError as error:
             # the system's own errors name the path already

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from mnistnet.data.dataset import Found, Part, unsigned_bytes
 from mnistnet.data.idx import AnyArray, by
@@ -60,7 +59,7 @@ def _read(path: Path, archive: np.lib.npyio.NpzFile) -> Found:
     train = _part(path, archive, images, labels)
     test = _part(path, archive, test_images, test_labels) if {test_images, test_labels} <= there else None
     class_names = tuple(str(name) for name in archive["class_names"]) if "class_names" in there else None
-    return Found(path, ".npz", train, test, class_names)
+    return Found(path, "npz", train, test, class_names)
 
 
 def _part(path: Path, archive: np.lib.npyio.NpzFile, images: str, labels: str) -> Part:
@@ -89,15 +88,3 @@ def _channels_first(images: AnyArray) -> AnyArray:
     if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         return images.transpose(0, 3, 1, 2)
     return images
-
-
-def npz_arrays(found: Found) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of an archive that `read_npz` reads back as ``found``."""
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
-    for prefix, part in (("", found.train), ("test_", found.test)):
-        if part is not None:
-            arrays[f"{prefix}images"] = part.images
-            arrays[f"{prefix}labels"] = part.labels.astype(np.int64)
-    if found.class_names is not None:
-        arrays["class_names"] = np.array(found.class_names)
-    return arrays

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from mnistnet.data.csv_files import is_csv, read_csv_file, read_csv_folder
 from mnistnet.data.dataset import Found, Splits
@@ -10,6 +13,7 @@ from mnistnet.data.idx_folder import has_idx_names, read_idx_folder
 from mnistnet.data.image_folder import METADATA, has_class_folders, read_image_folder, read_metadata_folder
 from mnistnet.data.listing import names_in
 from mnistnet.data.npz import read_npz
+from mnistnet.data.pictures.decode import resized
 from mnistnet.errors import DataError
 
 LOOKED_FOR = (
@@ -35,12 +39,15 @@ def load_data(source: Path) -> Splits:
     return find_data(source).splits()
 
 
-def find_data(source: Path, damaged: list[str] | None = None) -> Found:
+def find_data(
+    source: Path, *, damaged: list[str] | None = None, size: tuple[int, int] | None = None
+) -> Found:
     """What a source holds, as `load_data` takes it, before its labels are checked against its classes.
 
     Args:
         source: see `load_data`.
         damaged: where given, pictures that cannot be read are left out and said here.
+        size: (H, W) to bring every image to.
 
     Raises:
         DataError: as `load_data`.
@@ -50,6 +57,20 @@ def find_data(source: Path, damaged: list[str] | None = None) -> Found:
             f"{source}: no such file or folder; train with --data mnist to download MNIST, or put the data"
             " there (MNIST's files are at https://ossci-datasets.s3.amazonaws.com/mnist/)"
         )
+    # pictures are made one size as they are read, for they come in many
+    if source.is_dir():
+        if METADATA in (names := names_in(source)) and not has_idx_names(names):
+            return read_metadata_folder(source, damaged, size)
+        if not any(_is_table(name) for name in names) and has_class_folders(source):
+            return read_image_folder(source, damaged, size)
+    found = _tables(source)
+    if size is None or found.train.images.shape[2:] == size:
+        return found
+    return found.changed(lambda part: replace(part, images=np.stack([resized(i, size) for i in part.images])))
+
+
+def _tables(source: Path) -> Found:
+    """What a source holds other than pictures."""
     if not source.is_dir():
         if is_csv(source.name):
             return read_csv_file(source)
@@ -59,16 +80,16 @@ def find_data(source: Path, damaged: list[str] | None = None) -> Found:
     names = names_in(source)
     if has_idx_names(names):
         return read_idx_folder(source)
-    if METADATA in names:
-        return read_metadata_folder(source, damaged)
     if any(is_csv(name) for name in names):
         return read_csv_folder(source)
     archives = [name for name in names if name.endswith(".npz")]
     if len(archives) == 1:
         return read_npz(source / archives[0])
-    if has_class_folders(source):
-        return read_image_folder(source, damaged)
     raise DataError(f"{source}: no data here: looked for {LOOKED_FOR}; found {_some(names)}")
+
+
+def _is_table(name: str) -> bool:
+    return has_idx_names([name]) or is_csv(name) or name.endswith(".npz")
 
 
 def _some(names: list[str]) -> str:
