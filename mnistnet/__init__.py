@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mnistnet.data import Dataset, Picture, Splits, load_data, read_picture
+    from mnistnet.data import Dataset, Picture, Splits, load_data, read_digits, read_picture
     from mnistnet.engine.arrays import PixelScale
     from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
     from mnistnet.engine.network import Network
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "mnistnet.data": ("Dataset", "Picture", "Splits", "load_data", "read_picture"),
+    "mnistnet.data": ("Dataset", "Picture", "Splits", "load_data", "read_digits", "read_picture"),
     "mnistnet.engine.arrays": ("PixelScale",),
     "mnistnet.engine.layers": ("Conv2d", "Dense", "Flatten", "Layer", "MaxPool2d", "ReLU", "Softmax"),
     "mnistnet.engine.network": ("Network",),
@@ -79,6 +79,7 @@ __all__ = [
     "find_checkpoint",
     "load_checkpoint",
     "load_data",
+    "read_digits",
     "read_picture",
     "save_checkpoint",
 ]
