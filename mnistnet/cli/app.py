@@ -10,8 +10,8 @@ import typer
 
 from mnistnet import __version__
 from mnistnet.cli.console import warn
-from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.data import data
+from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.export import export
 from mnistnet.cli.info import info
 from mnistnet.cli.run import run

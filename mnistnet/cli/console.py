@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.errors import CheckpointError
+from mnistnet.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.models import Classifier

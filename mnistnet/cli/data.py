@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.cli.console import bar, choose, warn
-from mnistnet.errors import DataError, UsageError
+from mnistnet.cli.console import bar, warn
+from mnistnet.errors import DataError, UsageError, choose
 
 if TYPE_CHECKING:
     from mnistnet.data.catalog import Entry

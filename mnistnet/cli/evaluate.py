@@ -59,13 +59,13 @@ def evaluate(
     if plots is not None:
         need_extra("--plots", "matplotlib", "plot")
         _make_folder(plots)
-    from mnistnet.data.dataset import load_folder
+    from mnistnet.data.sources import load_data
     from mnistnet.formats.checkpoint import find_checkpoint
     from mnistnet.reports.evaluation import evaluate as evaluate_on
 
     source = find_checkpoint(model)
     classifier = read_classifier(source, size_limit)
-    splits = load_folder(data_dir, class_names=classifier.class_names)
+    splits = load_data(data_dir)
     for message in splits.warnings:
         warn(message)
     try:

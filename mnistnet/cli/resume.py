@@ -89,12 +89,7 @@ def settings_on_resume(context: typer.Context, settings: Settings, resumed: Resu
     Raises:
         UsageError: one of them cannot change.
     """
-    given = {
-        field.name: getattr(settings, field.name)
-        for field in fields(Settings)
-        if (source := context.get_parameter_source(field.name)) is not None
-        and source.name in ("COMMANDLINE", "ENVIRONMENT")
-    }
+    given = {name: getattr(settings, name) for name in said_now(context)}
     for name, value in given.items():
         before = getattr(resumed.settings, name)
         if name in KEPT_ON_RESUME and value != before:
@@ -102,7 +97,17 @@ def settings_on_resume(context: typer.Context, settings: Settings, resumed: Resu
                 f"{flag(name)}: cannot change on --resume: the run has {before}, found {value}; "
                 "start a new run"
             )
+    if "data" in given or "train_data_dir" in given:  # either stands for both
+        given = {"data": None, "train_data_dir": None, **given}
     return replace(resumed.settings, **given)
+
+
+def said_now(context: typer.Context) -> list[str]:
+    """The settings that flags or the environment give, rather than files or defaults."""
+    sources = {field.name: context.get_parameter_source(field.name) for field in fields(Settings)}
+    return [
+        name for name, source in sources.items() if source and source.name in ("COMMANDLINE", "ENVIRONMENT")
+    ]
 
 
 def check_data(resumed: Resumed, data: Dataset, facts: Mapping[str, Any]) -> None:

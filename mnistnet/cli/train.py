@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mnistnet.cli.console import bar, check_last_layer, class_counts, need_extra, percent, warn
-from mnistnet.cli.resume import Resumed, check_data, find_resumed, settings_on_resume
+from mnistnet.cli.resume import Resumed, check_data, find_resumed, said_now, settings_on_resume
 from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
@@ -281,6 +281,9 @@ def _settings(context: typer.Context) -> Settings:
     }
     if values["lr_steps"] is not None:
         values["lr_steps"] = tuple(values["lr_steps"]) or None
+    for name, other in (("data", "train_data_dir"), ("train_data_dir", "data")):
+        if name in said_now(context) and other not in said_now(context):
+            values[other] = None  # a file's word for where the data are, in the other way
     files = context.default_map or {}
     return Settings(**values, **{name: files[name] for name in FROM_FILES if name in files})
 

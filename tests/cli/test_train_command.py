@@ -372,6 +372,7 @@ def test_a_second_trainer_is_kept_out(mnistnet: Mnistnet, small_data: Path, tmp_
         stderr=subprocess.DEVNULL,
     ) as first:
         while not (folder / "latest.json").exists():
+            assert first.poll() is None
             time.sleep(0.01)
         second = mnistnet("train", *options, "--overwrite")
         first.kill()
