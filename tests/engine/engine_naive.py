@@ -5,6 +5,7 @@ What the engine computes is compared with this; this is compared with numbers wo
 R S kernel, P Q output.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,21 @@ def sigmoid(x: Array) -> Array:
 def sigmoid_backward(y: Array, dy: Array) -> Array:
     """dx from the output y."""
     return dy * y * (1.0 - y)
+
+
+def _normal(x: Array) -> Array:
+    """The normal distribution function."""
+    return np.vectorize(lambda v: 0.5 * math.erfc(-v / math.sqrt(2.0)))(x)
+
+
+def gelu(x: Array) -> Array:
+    """Any shape."""
+    return x * _normal(x)
+
+
+def gelu_backward(x: Array, dy: Array) -> Array:
+    """dx; the derivative of the normal distribution function is its density."""
+    return dy * (_normal(x) + x * np.exp(-0.5 * x**2) / math.sqrt(2.0 * math.pi))
 
 
 def batch_norm(x: Array, weight: Array, bias: Array, epsilon: float) -> Array:

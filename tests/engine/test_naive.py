@@ -119,6 +119,14 @@ def test_sigmoid_by_hand():
     assert_allclose(naive.sigmoid_backward(y, np.array([1.0, 2.0, 4.0])), [3 / 16, 3 / 8, 1], rtol=1e-15)
 
 
+def test_gelu_by_hand():
+    # the normal distribution has 0.8413447460685429 below 1, and a density of 0.24197072451914337 there
+    x = np.array([-1.0, 0.0, 1.0])
+    assert_allclose(naive.gelu(x), [-0.15865525393145707, 0, 0.8413447460685429], rtol=1e-14)
+    slopes = [0.15865525393145707 - 0.24197072451914337, 0.5, 0.8413447460685429 + 0.24197072451914337]
+    assert_allclose(naive.gelu_backward(x, np.array([1.0, 2.0, 1.0])), [slopes[0], 1, slopes[2]], rtol=1e-13)
+
+
 def test_batch_norm_by_hand():
     # channel 0: mean 3, variance 4, with epsilon 5 a deviation of 3; channel 1 does not vary
     x = np.array([[1.0, 7.0], [5.0, 7.0]])

@@ -12,16 +12,20 @@ from mnistnet import models
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers import (
+    GELU,
     LAYER_KINDS,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Dense,
     Flatten,
+    GlobalAvgPool,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.network import Network
@@ -265,6 +269,14 @@ def naive_forward(network, images):
                 values.append(x.reshape(len(x), -1))
             case "relu":
                 values.append(np.where(x > 0, x, 0.0))
+            case "avg_pool2d":
+                values.append(naive.avg_pool2d(x, layer.kernel_size, layer.strides, layer.padding))
+            case "global_avg_pool":
+                values.append(x.mean(axis=(2, 3)))
+            case "tanh":
+                values.append(np.tanh(x))
+            case "gelu":
+                values.append(naive.gelu(x))
             case "leaky_relu":
                 values.append(np.where(x > 0, x, layer.slope * x))
             case "sigmoid":
@@ -309,6 +321,14 @@ def naive_chain(network, labels, images=None):
                 dy = dy.reshape(x.shape)
             case "relu":
                 dy = dy * (x > 0)
+            case "avg_pool2d":
+                dy = naive.avg_pool2d_backward(x, dy, layer.kernel_size, layer.strides, layer.padding)
+            case "global_avg_pool":
+                dy = np.broadcast_to(dy[:, :, None, None] / (x.shape[2] * x.shape[3]), x.shape)
+            case "tanh":
+                dy = dy * (1.0 - y**2)
+            case "gelu":
+                dy = naive.gelu_backward(x, dy)
             case "leaky_relu":
                 dy = dy * np.where(x > 0, 1.0, layer.slope)
             case "sigmoid":
@@ -328,7 +348,7 @@ def test_drawn_chains_are_the_naive_chain(data):
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(3, 8)), data.draw(st.integers(3, 8)))
     layers, at = [], shape
     for _ in range(data.draw(st.integers(1, 6))):
-        choices = [ReLU(), Flatten(), LeakyReLU(0.25), Sigmoid(), BatchNorm(epsilon=0.5)]
+        choices = [ReLU(), Flatten(), LeakyReLU(0.25), Sigmoid(), Tanh(), GELU(), BatchNorm(epsilon=0.5)]
         if len(at) == 3:
             size = min(at[1], 3), min(at[2], 2)
             choices += [
@@ -337,6 +357,9 @@ def test_drawn_chains_are_the_naive_chain(data):
                 MaxPool2d(size),
                 MaxPool2d(size, stride=(1, 1)),
                 MaxPool2d((1, 1), stride=(2, 2)),
+                AvgPool2d((2, size[1]), padding=(1, 0)),
+                AvgPool2d((1, size[1]), stride=(2, 1)),
+                GlobalAvgPool(),
             ]
         else:
             choices += [Dense(4), Softmax()]

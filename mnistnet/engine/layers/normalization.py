@@ -66,7 +66,7 @@ class BatchNorm(SimpleLayer, kind="batch_norm"):
             self.params[name][...] = value
 
     def bind(self, x: Buffer, site: Site) -> Bound:
-        """Bind one product and one sum in inference; in training, what takes five passes each way."""
+        """Bind a product and a sum in inference; in training, five passes over the data and six backward."""
         return self._bind_training(x, site) if site.training else self._bind_inference(x, site)
 
     def _bind_inference(self, x: Buffer, site: Site) -> Bound:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from mnistnet.engine.arrays import FloatArray, Shape
+from mnistnet.engine.arrays import FloatArray, IntArray, Shape
 from mnistnet.engine.layers.base import (
     Bound,
     Buffer,
@@ -202,20 +203,16 @@ class AvgPool2d(_Pool2d, kind="avg_pool2d"):
         h, c, w, n = x.value.shape
         _, p, q = self.output_shape((c, h, w))
         (kr, kc), (sr, sc), (pr, pc) = self.kernel_size, self.strides, self.padding
-        rows = [_Tap(r - pr, sr, h, p, 0) for r in range(kr)]
-        columns = [_Tap(s - pc, sc, w, q, 2) for s in range(kc)]
+        rows = _clipped_taps(h, kr, sr, pr, p)
+        columns = _clipped_taps(w, kc, sc, pc, q)
+        share = 1 / np.multiply.outer(_pixels_seen(rows, p), _pixels_seen(columns, q))
+        share = share.astype(x.value.dtype)
+        share = share[:, None, :, None] if any(self.padding) else share[0, 0]
         middle = Buffer(site.take((p, c, w, n), Moment.FORWARD))
         y = Buffer(site.take((p, c, q, n), Moment.FORWARD))
-        counted = [np.zeros(count, y.value.dtype) for count in (p, q)]
-        for count, taps in zip(counted, (rows, columns), strict=True):
-            for tap in taps:
-                count[tap.windows] += 1
-        share = 1 / (counted[0][:, None, None, None] * counted[1][:, None])
-        if not any(self.padding):
-            share = share[0, 0, 0, 0]
         forward: list[Call] = [
-            *_add_up(rows, x.value, middle.value),
-            *_add_up(columns, middle.value, y.value),
+            *_add_up(rows, x.value, middle.value, 0),
+            *_add_up(columns, middle.value, y.value, 2),
             call(np.multiply, y.value, share, out=y.value),
         ]
         if not site.training:
@@ -226,63 +223,71 @@ class AvgPool2d(_Pool2d, kind="avg_pool2d"):
         middle.grad = site.take(middle.value.shape, Moment.INPUT)
         backward: list[Call] = [
             call(np.multiply, y.grad, share, out=y.grad),
-            *_hand_back(columns, y.grad, middle.grad, disjoint=sc >= kc),
-            *_hand_back(rows, middle.grad, x.grad, disjoint=sr >= kr),
+            *_hand_back(columns, y.grad, middle.grad, 2),
+            *_hand_back(rows, middle.grad, x.grad, 0),
         ]
         return Bound(y, forward, backward)
 
 
-class _Tap:
-    """One position of a kernel along an axis: which windows see a pixel there, and which pixels they see."""
+class _Tap(NamedTuple):
+    """One position of a kernel along an axis: the windows that see a pixel there, and these pixels."""
 
-    def __init__(self, offset: int, stride: int, size: int, count: int, axis: int) -> None:
-        first = max(0, -(offset // stride))
-        last = min(count - 1, (size - 1 - offset) // stride)
-        start = first * stride + offset
-        self.windows = slice(first, last + 1)
-        self.is_empty = last < first
-        self.covers_all = (first, last) == (0, count - 1)
-        self._axis = (slice(None),) * axis
-        self._pixels = slice(start, start + (last - first) * stride + 1, stride)
-
-    def pixels_of(self, x: FloatArray) -> FloatArray:
-        """A view of the pixels seen."""
-        return x[(*self._axis, self._pixels)]
-
-    def windows_of(self, y: FloatArray) -> FloatArray:
-        """A view of the windows that see them."""
-        return y[(*self._axis, self.windows)]
+    windows: slice
+    pixels: slice
 
 
-def _add_up(taps: list[_Tap], x: FloatArray, out: FloatArray) -> list[Call]:
-    """``out = sum of the pixels of each window``."""
-    whole = [tap for tap in taps if tap.covers_all]
-    rest = [tap for tap in taps if not (tap.covers_all or tap.is_empty)]
+def _clipped_taps(size: int, kernel: int, stride: int, padding: int, count: int) -> list[_Tap]:
+    """The positions of a kernel where any of ``count`` windows sees one of ``size`` pixels."""
+    taps = []
+    for offset in range(-padding, kernel - padding):
+        first, last = max(0, -(offset // stride)), min(count - 1, (size - 1 - offset) // stride)
+        if first <= last:
+            pixels = slice(first * stride + offset, last * stride + offset + 1, stride)
+            taps.append(_Tap(slice(first, last + 1), pixels))
+    return taps
+
+
+def _pixels_seen(taps: list[_Tap], count: int) -> IntArray:
+    """(count,): how many pixels each window sees along the axis."""
+    seen = np.zeros(count, np.intp)
+    for tap in taps:
+        seen[tap.windows] += 1
+    return seen
+
+
+def _along(x: FloatArray, axis: int, where: slice) -> FloatArray:
+    return x[(*(slice(None),) * axis, where)]
+
+
+def _add_up(taps: list[_Tap], x: FloatArray, out: FloatArray, axis: int) -> list[Call]:
+    """``out = sum of the pixels of each window`` along an axis."""
+    everywhere = slice(0, out.shape[axis])
+    whole = [_along(x, axis, tap.pixels) for tap in taps if tap.windows == everywhere]
     calls: list[Call]
     if len(whole) > 1:
         first, second, *whole = whole
-        calls = [call(np.add, first.pixels_of(x), second.pixels_of(x), out=out)]
-    elif whole:
-        calls = [call(np.copyto, out, whole.pop().pixels_of(x))]
+        calls = [call(np.add, first, second, out=out)]
     else:
-        calls = [call(out.fill, 0)]
-    for tap in (*whole, *rest):
-        part = tap.windows_of(out)
-        calls.append(call(np.add, part, tap.pixels_of(x), out=part))
+        calls = [call(np.copyto, out, whole.pop() if whole else 0)]
+    calls += [call(np.add, out, pixels, out=out) for pixels in whole]
+    for tap in taps:
+        if tap.windows != everywhere:
+            part = _along(out, axis, tap.windows)
+            calls.append(call(np.add, part, _along(x, axis, tap.pixels), out=part))
     return calls
 
 
-def _hand_back(taps: list[_Tap], dy: FloatArray, dx: FloatArray, *, disjoint: bool) -> list[Call]:
-    """Give each pixel the sum over the windows that see it."""
-    calls: list[Call] = [call(dx.fill, 0)]
+def _hand_back(taps: list[_Tap], dy: FloatArray, dx: FloatArray, axis: int) -> list[Call]:
+    """``dx = sum of dy over the windows that see a pixel`` along an axis."""
+    windows = np.zeros(dx.shape[axis], np.intp)
     for tap in taps:
-        if tap.is_empty:
-            continue
-        part = tap.pixels_of(dx)
-        if disjoint:
-            calls.append(call(np.copyto, part, tap.windows_of(dy)))
-        else:
-            calls.append(call(np.add, part, tap.windows_of(dy), out=part))
+        windows[tap.pixels] += 1
+    calls: list[Call] = [] if (windows == 1).all() else [call(dx.fill, 0)]
+    for tap in taps:
+        part, given = _along(dx, axis, tap.pixels), _along(dy, axis, tap.windows)
+        calls.append(
+            call(np.copyto, part, given) if windows.max() == 1 else call(np.add, part, given, out=part)
+        )
     return calls
 
 
