@@ -19,18 +19,22 @@ from mnistnet.data.dataset import DIGITS
 from mnistnet.data.proof import proof_images
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import (
+    GELU,
     LAYER_KINDS,
+    AvgPool2d,
     BatchNorm,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
     Softmax,
+    Tanh,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, PictureError
@@ -197,6 +201,17 @@ NETWORKS: dict[str, list[Layer]] = {
         BatchNorm(),
         Dense(10),
         Sigmoid(),
+    ],
+    "smooth": [
+        Conv2d(6, (3, 3), padding=(1, 1)),
+        GELU(),
+        AvgPool2d((3, 2), (2, 2), (1, 1)),
+        Conv2d(6, (3, 3)),
+        GELU("tanh"),
+        GlobalAvgPool(),
+        Tanh(),
+        Dense(10),
+        Softmax(),
     ],
 }
 

@@ -24,8 +24,8 @@ from mnistnet.models import Classifier
 
 KINDS = frozenset(
     {
-        *("conv2d", "dense", "flatten", "max_pool2d", "batch_norm", "dropout"),
-        *("relu", "leaky_relu", "sigmoid", "softmax"),
+        *("conv2d", "dense", "flatten", "max_pool2d", "avg_pool2d", "global_avg_pool"),
+        *("batch_norm", "dropout", "relu", "leaky_relu", "gelu", "sigmoid", "tanh", "softmax"),
     }
 )
 """The kinds of layers that ``forward.js`` can do."""

@@ -47,6 +47,16 @@ const LAYERS = {
     return pool(layer, x, (values) => Math.max(...values));
   },
 
+  avg_pool2d(layer, x) {
+    return pool(layer, x, mean);
+  },
+
+  global_avg_pool(layer, {shape: [channels], data}) {
+    const area = data.length / channels;
+    const means = Float32Array.from({length: channels}, (_, c) => mean(data.subarray(c * area, (c + 1) * area)));
+    return {shape: layer.output, data: means};
+  },
+
   flatten(layer, {data}) {
     return {shape: layer.output, data};
   },
@@ -54,6 +64,13 @@ const LAYERS = {
   relu: elementwise((v) => Math.max(v, 0)),
 
   leaky_relu: elementwise((v, {slope}) => Math.max(v, slope * v)),
+
+  tanh: elementwise(Math.tanh),
+
+  gelu: elementwise((v, {approximate}) =>
+    approximate === "tanh"
+      ? (v / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)))
+      : (v / 2) * (1 + errorFunction(v / Math.SQRT2))),
 
   sigmoid: elementwise((v) => 1 / (1 + Math.exp(-v))),
 
@@ -88,6 +105,22 @@ function forward(network, pixels) {
 
 function elementwise(change) {
   return (layer, {shape, data}) => ({shape, data: data.map((v) => change(v, layer))});
+}
+
+/** erf(x), by its series with positive terms (Abramowitz and Stegun, 7.1.6); beyond 6 it is 1. */
+function errorFunction(x) {
+  if (Math.abs(x) > 6) return Math.sign(x);
+  let term = (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * x;
+  let total = 0;
+  for (let n = 0; total + term !== total; n++) {
+    total += term;
+    term *= (2 * x * x) / (2 * n + 3);
+  }
+  return total;
+}
+
+function mean(values) {
+  return values.reduce((a, b) => a + b) / values.length;
 }
 
 /** One number for each window, of the values in it that lie on the picture. */

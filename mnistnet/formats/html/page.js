@@ -1,7 +1,10 @@
 // What is on the paper goes through the network, and everything it does is shown.
 
 const DIFFERENCE_ALLOWED = 1e-4;
-const NAMES = {conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool", relu: "ReLU", leaky_relu: "leaky ReLU"};
+const NAMES = {
+  conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool", avg_pool2d: "Average pool",
+  global_avg_pool: "Global average", relu: "ReLU", leaky_relu: "leaky ReLU", gelu: "GELU",
+};
 const byId = (id) => document.getElementById(id);
 
 const network = openNetwork();
