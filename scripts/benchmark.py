@@ -34,7 +34,7 @@ from checkout import DATA, ROOT
 from contestants import Torch, TorchCompile, convolution_data
 from convolutions import FORMS
 from hosts import Host, HostError
-from measure import Finished, flat, in_turn, ratio, repeat, run_python, summary
+from measure import Finished, run_python
 from report import paste
 from roofline import copy_speed, gemm_peak, least_seconds
 
@@ -42,6 +42,7 @@ from mnistnet.engine.blas import kernel, one_thread
 from mnistnet.engine.minibatch import choose_workers
 from mnistnet.engine.workers import usable_cores
 from mnistnet.models import MODELS
+from mnistnet.reports.timing import flat, in_turn, ratio, repeat, summary
 
 TEAMS = {
     "mnistnet": "contestants:Mnistnet",

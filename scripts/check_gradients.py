@@ -29,7 +29,6 @@ from contestants import convolution_data
 from convolutions import engine_results, full_im2col
 from report import Table, paste
 from torch.nn import functional
-from torch_models import twin
 
 from mnistnet.engine.arrays import AnyArray, FloatArray, IntArray
 from mnistnet.engine.layers import (
@@ -49,6 +48,7 @@ from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
 from mnistnet.models import MODELS
+from mnistnet.reports.torch_twin import twin
 
 TOLERANCE = 1e-5
 MARGIN = 1e-6

@@ -20,10 +20,11 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from cases import CLASSES, LEARNING_RATE, MOMENTUM, Case, order, test_set, training_set
-from measure import descendants, repeat
+from measure import descendants
 
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.workers import usable_cores
+from mnistnet.reports.timing import repeat
 
 EVALUATION_BATCHES = (100, 250, 500, 1000, 2500)
 """Batch sizes of which the others may choose their best for an evaluation."""
@@ -342,7 +343,7 @@ class Torch(Team):
         return found
 
     def _model(self, network: str) -> Any:
-        from torch_models import twin
+        from mnistnet.reports.torch_twin import twin
 
         return twin(Case(network, 1).build()).eval()
 
@@ -365,7 +366,8 @@ class _TorchTraining(Training):
     def __init__(self, case: Case, variant: TorchVariant) -> None:
         import torch
         from torch.nn import functional
-        from torch_models import twin
+
+        from mnistnet.reports.torch_twin import twin
 
         super().__init__(case)
         self.torch = torch

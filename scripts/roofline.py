@@ -18,10 +18,10 @@ from math import prod
 
 import checkout  # noqa: F401
 import numpy as np
-from measure import repeat
 
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.network import Network
+from mnistnet.reports.timing import repeat
 
 SHAPES = (
     # batch of products, M, K, N

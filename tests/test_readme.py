@@ -73,7 +73,7 @@ def test_what_run_is_shown_to_print_is_what_it_prints() -> None:
     assert rough(shown) == rough(done.stdout)
 
 
-@pytest.mark.parametrize("command", ["train", "run", "evaluate", "info", "export"])
+@pytest.mark.parametrize("command", ["train", "run", "evaluate", "info", "export", "bench"])
 def test_its_flags_exist_and_train_has_no_other(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnistnet", command, "--help"],

@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mnistnet import __version__
+from mnistnet.cli.bench import bench
 from mnistnet.cli.console import warn
 from mnistnet.cli.data import data
 from mnistnet.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ app.command(context_settings={"auto_envvar_prefix": "MNISTNET"})(train)
 app.command()(run)
 app.command()(evaluate)
 app.command()(info)
+app.command()(bench)
 app.command()(export)
 app.add_typer(data)
 

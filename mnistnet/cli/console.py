@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Container, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,6 +63,17 @@ def class_counts(evaluation: Evaluation) -> list[str]:
     """A line for each class: how many of its images were right."""
     what = "Digit" if evaluation.class_names == tuple("0123456789") else "Class"
     return [f"{what} {score.name}: {score.correct} of {score.images}" for score in evaluation.classes]
+
+
+def print_table(rows: Sequence[Sequence[str]], left: Container[int]) -> None:
+    """Columns aligned to the right, those of ``left`` to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            f"{cell:{'<' if i in left else '>'}{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        typer.echo("  ".join(("", *cells)).rstrip())
 
 
 def bar(share: float, width: int = 30) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, print_table
 
 if TYPE_CHECKING:
     from mnistnet.formats.checkpoint import Checkpoint
@@ -68,7 +68,7 @@ def _print_summary(path: Path, summary: Summary) -> None:
     header = ("#", "layer", "settings", "output", "parameters", "multiply-adds")
     rows = [_layer_row(index, layer) for index, layer in enumerate(summary.layers)]
     total = ("", "", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}")
-    _print_table([header, *rows, total], left=(1, 2))
+    print_table([header, *rows, total], left=(1, 2))
     typer.echo(
         f"\nMemory:  {_size(summary.parameter_bytes)} of parameters, "
         f"{_size(summary.prediction_bytes)} of buffers to predict one image"
@@ -85,7 +85,7 @@ def _print_comparison(first: Path, second: Path, comparison: Comparison) -> None
         typer.echo(f"{first} and {second} are the same, to the bit")
         return
     rows = [(name, _plain(a), _plain(b)) for name, (a, b) in comparison.facts.items()]
-    _print_table([("", str(first), str(second)), *rows], left=(0, 1, 2))
+    print_table([("", str(first), str(second)), *rows], left=(0, 1, 2))
     if comparison.weights:
         typer.echo("\nLargest difference of a number in")
     width = max(map(len, comparison.weights), default=0)
@@ -96,17 +96,6 @@ def _print_comparison(first: Path, second: Path, comparison: Comparison) -> None
 def _layer_row(index: int, layer: LayerSummary) -> tuple[str, ...]:
     counts = (f"{count:,}" if count else "" for count in (layer.parameters, layer.multiply_adds))
     return (str(index), layer.kind, _plain(dict(layer.config)), _by(layer.output_shape), *counts)
-
-
-def _print_table(rows: list[tuple[str, ...]], left: tuple[int, ...]) -> None:
-    """Columns aligned to the right, those of ``left`` to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            f"{cell:{'<' if i in left else '>'}{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        typer.echo("  ".join(("", *cells)).rstrip())
 
 
 def _plain(value: Any) -> str:

@@ -1,10 +1,13 @@
-"""The same network in PyTorch: one module for each layer, the same parameter names, the same values."""
+"""The same network in PyTorch: one module for each layer, the same parameter names, the same values.
+
+PyTorch is no dependency of this package, not even an optional one: only who measures against it, and has it,
+imports this module.
+"""
 
 from __future__ import annotations
 
 from functools import singledispatch
 
-import checkout  # noqa: F401
 import torch
 from torch import nn
 
@@ -29,6 +32,7 @@ from mnistnet.engine.network import Network
 
 @singledispatch
 def module_of(layer: Layer, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    """The PyTorch module that does what a layer does; every layer class registers its own."""
     raise TypeError(f"{layer.kind}: no PyTorch module is known for it")
 
 
