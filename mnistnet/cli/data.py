@@ -184,6 +184,23 @@ def _sheet(found: Found) -> bytes:
     )
 
 
+def chosen_data(flag: str, path: Path | None, name: str | None) -> Path:
+    """Where the data are, by path or by name, after they were fetched if need be; data/ unless said.
+
+    Args:
+        flag: the flag that gives the path.
+        path: its value.
+        name: the value of ``--data``.
+
+    Raises:
+        UsageError: both are given, or there is no such dataset.
+        DataError: it cannot be downloaded.
+    """
+    if name is not None and path is not None:
+        raise UsageError(f"--data: give either --data or {flag}, found both")
+    return (path or Path("data")) if name is None else dataset_folder("--data", name)
+
+
 def dataset_folder(flag: str, name: str, *, verify: bool = False) -> Path:
     """The folder of a published dataset, downloaded with a progress bar unless the cache has it.
 

@@ -19,7 +19,7 @@ from mnistnet.cli.console import (
     read_classifier,
     warn,
 )
-from mnistnet.errors import OutputError, ShapeError, UsageError, explain
+from mnistnet.errors import DataError, OutputError, ShapeError, UsageError, explain
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
@@ -34,9 +34,13 @@ def evaluate(
     model: Annotated[
         Path, typer.Argument(help="A checkpoint, or a folder: its newest checkpoint.", show_default=False)
     ],
-    data_dir: Annotated[Path, typer.Option(help="Folder with the four IDX files, raw or .gz.")] = Path(
-        "data"
-    ),
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder or file with the data, in any form that train reads; data/ unless given."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="A published dataset by name: see mnistnet data list.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as one JSON object on stdout.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="The table of classes as CSV on stdout.")] = False,
     plots: Annotated[
@@ -59,25 +63,29 @@ def evaluate(
     if plots is not None:
         need_extra("--plots", "matplotlib", "plot")
         _make_folder(plots)
+    from mnistnet.cli.data import chosen_data
     from mnistnet.data.sources import load_data
     from mnistnet.formats.checkpoint import find_checkpoint
     from mnistnet.reports.evaluation import evaluate as evaluate_on
 
     source = find_checkpoint(model)
     classifier = read_classifier(source, size_limit)
-    splits = load_data(data_dir)
+    folder = chosen_data("--data-dir", data_dir, data)
+    splits = load_data(folder)
     for message in splits.warnings:
         warn(message)
+    if splits.test.class_names != classifier.class_names:
+        warn(f"{folder}: its classes have other names than the model's: is it the data the model is for?")
     try:
         found = evaluate_on(classifier, splits.test)
-    except ShapeError as error:
-        raise error.at(data_dir) from error
+    except (DataError, ShapeError) as error:
+        raise error.at(folder) from error
     if as_json:
-        typer.echo(json.dumps({"model": str(source), "data": str(data_dir), **_figures(found)}))
+        typer.echo(json.dumps({"model": str(source), "data": str(folder), **_figures(found)}))
     elif as_csv:
         _print_csv(found)
     else:
-        typer.echo(f"{classifier.name} ({source}) on {found.images} test images of {data_dir}")
+        typer.echo(f"{classifier.name} ({source}) on {found.images} test images of {folder}")
         _print_text(found)
     if plots is not None:
         _save_plots(plots, classifier, found, splits.test, source)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mnistnet.training.trainer import Trainer
 
 DEFAULT_RUNS = Path("ckpt")
-DEFAULT_DATA = "data"
 FROM_FILES = ("replay_steps", "replay_legs")
 """Settings without a flag: they come from a run's file."""
 
@@ -310,13 +309,10 @@ def _process_count(workers: str) -> int | None:
 
 def _source(settings: Settings) -> Path:
     """Where the data are, after they were fetched if need be."""
-    from mnistnet.cli.data import dataset_folder
+    from mnistnet.cli.data import chosen_data
 
-    if settings.data is not None and settings.train_data_dir is not None:
-        raise UsageError("--data: give either --data or --train-data-dir, found both")
-    if settings.data is not None:
-        return dataset_folder("--data", settings.data)
-    return Path(settings.train_data_dir or DEFAULT_DATA)
+    folder = settings.train_data_dir
+    return chosen_data("--train-data-dir", None if folder is None else Path(folder), settings.data)
 
 
 def _load(source: Path, settings: Settings) -> _Data:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.workers import usable_cores
-from mnistnet.errors import DivergedError
+from mnistnet.errors import DataError, DivergedError
 from mnistnet.models import Classifier
 
 CONFIDENCE_LEVEL = 0.95
@@ -200,8 +200,13 @@ def evaluate(classifier: Classifier, dataset: Dataset, *, threads: int | None = 
     """Predict every image of ``dataset`` once; on all cores unless ``threads`` says otherwise.
 
     Raises:
+        DataError: the data have another number of classes.
         DivergedError: the network's outputs are not finite.
     """
+    if len(dataset.class_names) != len(classifier.class_names):
+        raise DataError(
+            f"expected the model's {len(classifier.class_names)} classes, found {len(dataset.class_names)}"
+        )
     probabilities = classifier.probabilities(dataset.images, threads=threads or usable_cores())
     if not np.isfinite(probabilities).all():
         raise DivergedError(

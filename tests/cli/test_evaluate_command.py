@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn import metrics
 
 from mnistnet.cli.console import need_extra
-from mnistnet.data.dataset import load_folder
+from mnistnet.data import load_data
 from mnistnet.errors import UsageError
 from mnistnet.formats.checkpoint import load_checkpoint
 
@@ -25,7 +25,7 @@ def test_its_figures_are_scikit_learns_on_all_test_images(mnistnet: Mnistnet) ->
     result = mnistnet("evaluate", LENET, "--data-dir", ROOT / "data", "--json")
     assert (result.code, result.err) == (0, "")
     (found,) = result.json_lines
-    test = load_folder(ROOT / "data").test
+    test = load_data(ROOT / "data").test
     probabilities = load_checkpoint(LENET).classifier.probabilities(test.images).astype(np.float64)
     predictions = probabilities.argmax(axis=1)
     assert found["images"] == 10000
@@ -89,7 +89,7 @@ def test_plots_are_pictures_in_a_folder(
     ("arguments", "code", "message"),
     [
         (["--json", "--csv"], 2, "--json and --csv: give one of them"),
-        (["--data-dir", "nowhere"], 3, "nowhere: no such folder"),
+        (["--data-dir", "nowhere"], 3, "nowhere: no such file or folder"),
         (["--plots", LENET], 8, "cannot make this folder"),
     ],
 )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mnistnet.data import load_folder, read_picture
+from mnistnet.data import load_data, read_picture
 from mnistnet.data.dataset import DIGITS
 from mnistnet.data.proof import proof_images
 from mnistnet.engine.arrays import PixelScale
@@ -169,7 +169,7 @@ def test_a_three_is_drawn_and_read(opened: Any) -> None:
 
 
 def test_five_hundred_test_images_have_the_engines_probabilities(opened: Any) -> None:
-    images = load_folder(ROOT / "data").test.images[:500]
+    images = load_data(ROOT / "data").test.images[:500]
     page = opened()
     found = page.evaluate(
         """text => { const bytes = bytesOf(text), found = [];

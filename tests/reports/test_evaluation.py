@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from mnistnet.data.dataset import DIGITS, Dataset
-from mnistnet.errors import DivergedError
+from mnistnet.errors import DataError, DivergedError
 from mnistnet.models import Classifier, build
 from mnistnet.reports.evaluation import CALIBRATION_BINS, Evaluation, evaluate
 
@@ -125,6 +125,12 @@ def test_the_engines_answers_are_what_is_evaluated() -> None:
 def test_an_untrained_networks_loss_is_that_of_guessing() -> None:
     model = Classifier(build("mlp"), DIGITS)
     assert evaluate(model, dataset(40)).loss == pytest.approx(log(10))
+
+
+def test_data_of_other_classes_are_refused() -> None:
+    model = Classifier(build("mlp", classes=3).initialize(seed=1), ("a", "b", "c"))
+    with pytest.raises(DataError, match="expected the model's 3 classes, found 10"):
+        evaluate(model, dataset(3))
 
 
 def test_outputs_that_are_not_finite_are_an_error() -> None:

@@ -1,4 +1,4 @@
-// A picture brought to the form that the network was trained on: the pipeline of mnistnet/data/pictures.py,
+// A picture brought to the form that the network was trained on: the pipeline of mnistnet/data/pictures/,
 // function by function under the same names, so that this page and `mnistnet run` see the same thing.
 //
 // A plane is {height, width, data}: float32 grey values by rows, 0 = background, 255 = ink.
