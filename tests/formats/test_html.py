@@ -298,6 +298,32 @@ def test_a_picture_is_opened_and_a_broken_one_is_said_to_be(opened: Any, tmp_pat
     answer(page, "4")
 
 
+def test_a_picture_is_dropped(opened: Any) -> None:
+    page = opened()
+    content = base64.b64encode((ROOT / "data" / "samples" / "2.png").read_bytes()).decode()
+    page.evaluate(
+        """text => { const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytesOf(text)], "2.png", {type: "image/png"}));
+        dispatchEvent(new DragEvent("drop", {dataTransfer, cancelable: true})); }""",
+        content,
+    )
+    answer(page, "2")
+
+
+def test_a_finger_draws(opened: Any) -> None:
+    page = opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.evaluate(
+        """() => { const paper = byId("paper"), box = paper.getBoundingClientRect();
+        paper.setPointerCapture = () => {};  // there is no finger on the glass
+        for (let i = 0; i <= 10; i++)
+          paper.dispatchEvent(new PointerEvent(i ? "pointermove" : "pointerdown", {pointerType: "touch",
+            isPrimary: true, pointerId: 7, clientX: box.left + 0.5 * box.width,
+            clientY: box.top + (0.15 + 0.07 * i) * box.height}));
+        paper.dispatchEvent(new PointerEvent("pointerup", {pointerId: 7})); }"""
+    )
+    answer(page, "1")
+
+
 def test_the_keyboard_draws_a_one(opened: Any) -> None:
     page = opened(color_scheme="dark", reduced_motion="reduce")
     page.keyboard.press("Tab")

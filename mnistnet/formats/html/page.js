@@ -224,7 +224,7 @@ function animateRow(item, order) {
 
 // --- what a person can do ----------------------------------------------------------------------------------
 
-async function open(file) {
+async function openFile(file) {
   try {
     const {image, grey} = await openPicture(file, size);
     surface.show(image, grey);
@@ -246,11 +246,11 @@ function listen() {
   byId("example").addEventListener("click", showNextExample);
   byId("open").addEventListener("click", () => byId("file").click());
   byId("file").addEventListener("change", ({target}) => {
-    if (target.files.length) open(target.files[0]);
+    if (target.files.length) openFile(target.files[0]);
     target.value = "";
   });
   addEventListener("paste", ({clipboardData}) => {
-    if (clipboardData.files.length) open(clipboardData.files[0]);
+    if (clipboardData.files.length) openFile(clipboardData.files[0]);
   });
   addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -261,7 +261,7 @@ function listen() {
   }
   addEventListener("drop", (event) => {
     event.preventDefault();
-    if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
+    if (event.dataTransfer.files.length) openFile(event.dataTransfer.files[0]);
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     surface.paint();

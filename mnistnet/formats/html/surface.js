@@ -98,7 +98,8 @@ class Surface {
   }
 
   keyDown(event) {
-    if (event.altKey || ((event.ctrlKey || event.metaKey) && event.key !== "z")) return;
+    const withControl = event.ctrlKey || event.metaKey;
+    if (event.altKey || (withControl && event.key !== "z")) return;
     if (event.key in ARROWS) {
       this.held.add(event.key);
       this.moveCursor();
@@ -111,7 +112,7 @@ class Surface {
       this.lift();
     } else if (event.key === "Delete") {
       this.clear();
-    } else if (event.key === "Backspace" || event.key === "z") {
+    } else if (event.key === "Backspace" || withControl) {
       this.undo();
     } else {
       return;
