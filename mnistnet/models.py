@@ -33,6 +33,8 @@ class Classifier:
     pixels: PixelScale = UNIT_SCALE
     name: str = "custom"
     """The architecture's name: a key of `MODELS`, or "custom"."""
+    confidence_threshold: float | None = None
+    """The probability from which on a prediction is relied on; None where it was not calibrated."""
 
     def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""

@@ -13,6 +13,9 @@ import typer
 from mnistnet.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mnistnet.models import Classifier
     from mnistnet.reports.evaluation import Evaluation
 
@@ -78,11 +81,32 @@ def print_table(rows: Sequence[Sequence[str]], left: Container[int]) -> None:
 
 def bar(share: float, width: int = 30) -> str:
     """A share in [0, 1] as a bar of at most ``width`` characters; plain ASCII where the terminal needs it."""
-    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-    blocks = " ▏▎▍▌▋▊▉█"
-    try:
-        blocks.encode(encoding)
-    except (UnicodeEncodeError, LookupError):
+    if not _shows("▏█"):
         return "#" * round(share * width)
     eighths = round(share * width * 8)
-    return "█" * (eighths // 8) + (blocks[eighths % 8] if eighths % 8 else "")
+    return "█" * (eighths // 8) + (" ▏▎▍▌▋▊▉"[eighths % 8] if eighths % 8 else "")
+
+
+def blocks(grey: npt.NDArray[np.uint8], side: int = 28) -> list[str]:
+    """A picture (H, W) as ``side // 2`` lines of ``side`` characters, each twice as high as wide."""
+    import numpy as np
+
+    from mnistnet.data.pictures.decode import resized
+
+    h, w = grey.shape
+    scale = side / max(h, w)
+    lines, columns = max(round(h * scale / 2), 1), max(round(w * scale), 1)
+    levels = " ░▒▓█" if _shows("░▒▓█") else " .:*#"
+    shades = np.minimum(resized(grey[np.newaxis], (lines, columns))[0] // 51, len(levels) - 1)
+    drawn = ["".join(levels[shade] for shade in row).center(side) for row in shades.tolist()]
+    above = (side // 2 - lines) // 2
+    return [" " * side] * above + drawn + [" " * side] * (side // 2 - lines - above)
+
+
+def _shows(characters: str) -> bool:
+    """Whether the terminal has these characters."""
+    try:
+        characters.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, bar, percent, read_classifier, warn
-from mnistnet.errors import CheckpointError, MnistnetError
+from mnistnet.cli.console import (
+    DEFAULT_SIZE_LIMIT,
+    SizeLimit,
+    bar,
+    blocks,
+    percent,
+    read_classifier,
+    warn,
+)
+from mnistnet.errors import CheckpointError, MnistnetError, UsageError
 
 if TYPE_CHECKING:
-    from mnistnet.data.pictures import Picture
+    from mnistnet.data.pictures import Picture, Step
     from mnistnet.models import Classifier
+
+BLANK, SEVERAL, UNSURE = "blank", "several digits", "low confidence"
+"""The marks of ``--json``."""
 
 
 def run(
@@ -29,6 +42,16 @@ def run(
         ),
     ],
     size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
+    split: Annotated[
+        bool, typer.Option("--split", help="Read several digits from a picture, left to right.")
+    ] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            help="Show how the model comes to see a picture so: here, and as a picture file (PNG).",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line on stdout, nothing else.")
     ] = False,
@@ -42,52 +65,160 @@ def run(
         mnistnet run ckpt/lenet.json data/samples/7.png
 
         mnistnet run ckpt photo.jpg scan.png --json
+
+        mnistnet run ckpt house-number.jpg --split --explain why.png
     """
-    from mnistnet.data.pictures import read_picture
+    from mnistnet.data.pictures import read_digits, read_picture
+    from mnistnet.files import write_atomically
     from mnistnet.formats.checkpoint import find_checkpoint
 
-    classifier = read_classifier(find_checkpoint(checkpoint), size_limit)
+    source = find_checkpoint(checkpoint)
+    if explain is not None:
+        _check_explanation(explain, [source, *map(Path, images)])
+    classifier = read_classifier(source, size_limit)
     shape = classifier.network.input_shape
     failed: MnistnetError | None = None
+    steps: list[tuple[Step, ...]] = []
     for name in images:
         try:
-            source = sys.stdin.buffer.read() if name == "-" else Path(name)
-            picture = read_picture(source, shape, name="stdin" if name == "-" else name)  # type: ignore[arg-type]
-            _show(classifier, picture, name, as_json=as_json, many=len(images) > 1)
+            content = sys.stdin.buffer.read() if name == "-" else Path(name)
+            called = "stdin" if name == "-" else name
+            if split:
+                pictures = read_digits(content, shape, name=called)  # type: ignore[arg-type]
+            else:
+                pictures = (read_picture(content, shape, name=called),)  # type: ignore[arg-type]
+            sights = [_look(classifier, picture, called) for picture in pictures]
         except MnistnetError as error:
+            if as_json:
+                typer.echo(json.dumps(_failure(name, error), ensure_ascii=False))
             if len(images) == 1:
                 raise
             # the other pictures are still worth reading
             warn(str(error))
             failed = error
+            continue
+        steps += [picture.steps for picture in pictures]
+        if as_json:
+            for sight in sights:
+                typer.echo(json.dumps(_record(name, classifier, sight, split=split), ensure_ascii=False))
+            continue
+        if len(images) > 1:
+            typer.echo(f"{name}:")
+        if explain is not None:
+            for picture in pictures:
+                _show_steps(picture.steps)
+        _show_digits(sights) if split else _show(classifier, sights[0])
+    if explain is not None and steps:
+        from mnistnet.data.pictures.drawing import chain_picture
+
+        write_atomically(explain, chain_picture(steps))
+        if not as_json:
+            typer.echo(f"Explained in {explain}")
     if failed is not None:
         raise typer.Exit(failed.exit_code)
 
 
-def _show(classifier: Classifier, picture: Picture, name: str, *, as_json: bool, many: bool) -> None:
+@dataclass(frozen=True)
+class _Sight:
+    """What the network makes of one picture."""
+
+    picture: Picture
+    prediction: str
+    probability: float
+    probabilities: list[float]
+    threshold: float
+    """From which on a prediction is relied on."""
+
+    @property
+    def unsure(self) -> bool:
+        return self.probability < self.threshold
+
+
+def _look(classifier: Classifier, picture: Picture, name: str) -> _Sight:
     import numpy as np
+
+    from mnistnet.data.confidence import FALLBACK
 
     probabilities = classifier.probabilities(picture.pixels[None])[0]
     if not np.isfinite(probabilities).all():
         raise CheckpointError(f"{name}: non-finite prediction: the checkpoint's weights are not usable")
     best = int(probabilities.argmax())
-    prediction = classifier.class_names[best]
-    if as_json:
-        shares = {c: float(p) for c, p in zip(classifier.class_names, probabilities, strict=True)}
-        record = {
-            "image": name,
-            "prediction": prediction,
-            "probability": float(probabilities[best]),
-            "probabilities": shares,
-            "notes": list(picture.notes),
-        }
-        typer.echo(json.dumps(record, ensure_ascii=False))
-        return
-    if many:
-        typer.echo(f"{name}:")
-    for note in picture.notes:
+    threshold = classifier.confidence_threshold
+    return _Sight(
+        picture,
+        classifier.class_names[best],
+        float(probabilities[best]),
+        probabilities.tolist(),
+        FALLBACK if threshold is None else threshold,
+    )
+
+
+def _check_explanation(path: Path, inputs: list[Path]) -> None:
+    from mnistnet.files import check_target, same_file
+
+    check_target(path)
+    if any(same_file(path, given) for given in inputs if given.exists()):
+        raise UsageError(f"--explain: {path} would overwrite a file that is read")
+
+
+# --- for programs -----------------------------------------------------------------------------------------
+
+
+def _record(name: str, classifier: Classifier, sight: _Sight, *, split: bool) -> dict[str, Any]:
+    several = sight.picture.digits > 1 and not split
+    marks = [mark for mark, there in ((SEVERAL, several), (UNSURE, sight.unsure)) if there]
+    return {
+        "image": name,
+        "prediction": sight.prediction,
+        "probability": sight.probability,
+        "probabilities": dict(zip(classifier.class_names, sight.probabilities, strict=True)),
+        "threshold": sight.threshold,
+        "digits": sight.picture.digits,
+        "marks": marks,
+        "notes": list(sight.picture.notes),
+    }
+
+
+def _failure(name: str, error: MnistnetError) -> dict[str, Any]:
+    from mnistnet.data.pictures.noise import BlankPictureError
+
+    marks = [BLANK] if isinstance(error, BlankPictureError) else []
+    return {"image": name, "prediction": None, "marks": marks, "error": str(error)}
+
+
+# --- for people -------------------------------------------------------------------------------------------
+
+
+def _show(classifier: Classifier, sight: _Sight) -> None:
+    for note in sight.picture.notes:
         typer.echo(f"({note})")
-    typer.echo(f"Prediction: {prediction}")
+    if sight.picture.digits > 1:
+        typer.echo(f"({sight.picture.digits} digits side by side, read as one: --split reads each)")
+    typer.echo(f"Prediction: {sight.prediction}{_doubt(sight)}")
     width = max(len(c) for c in classifier.class_names)
-    for c, p in zip(classifier.class_names, probabilities.tolist(), strict=True):
+    for c, p in zip(classifier.class_names, sight.probabilities, strict=True):
         typer.echo(f"  {c:>{width}}  {percent(p):>8}  {bar(p)}".rstrip())
+
+
+def _show_digits(sights: list[_Sight]) -> None:
+    typer.echo(f"Predictions: {' '.join(sight.prediction for sight in sights)}")
+    for sight in sights:
+        typer.echo(f"  {sight.prediction}  {percent(sight.probability):>8}{_doubt(sight)}")
+
+
+def _doubt(sight: _Sight) -> str:
+    return f" (not sure: less than {percent(sight.threshold)})" if sight.unsure else ""
+
+
+def _show_steps(steps: tuple[Step, ...]) -> None:
+    """The steps as blocks, as many side by side as the terminal has room for, then their reasons."""
+    side, gap = 28, "  "
+    across = max(shutil.get_terminal_size().columns // (side + len(gap)), 1)
+    for first in range(0, len(steps), across):
+        shown = steps[first : first + across]
+        titles = [f"{number}. {step.name}".ljust(side) for number, step in enumerate(shown, first + 1)]
+        drawn = zip(*(blocks(step.grey, side) for step in shown), strict=True)
+        for line in (titles, *drawn):
+            typer.echo(gap.join(line).rstrip())
+    for number, step in enumerate(steps, 1):
+        typer.echo(f"{number}. {step.name}: {step.reason}")

@@ -164,7 +164,13 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     _check_classes(classifier.class_names, network.output_shape)
     training = dict(checkpoint.training)
     input_form = _input_form(network.input_shape, classifier.pixels)
-    plain = {"model": classifier.name, "input": input_form, "classes": list(classifier.class_names)}
+    plain: dict[str, Any] = {
+        "model": classifier.name,
+        "input": input_form,
+        "classes": list(classifier.class_names),
+    }
+    if classifier.confidence_threshold is not None:
+        plain["confidence_threshold"] = classifier.confidence_threshold
     check_plain({**plain, "training": training}, "")
     head = {"format": CHECKPOINT, "version": VERSION, **plain}
     parts = ["{", *(f" {_text(key)}: {_text(value)}," for key, value in head.items()), ' "layers": [']
@@ -191,7 +197,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     for name, view in network.parameters().items():
         view[...] = parameters[name]
     pixels = PixelScale(head.input.scale, head.input.shift)
-    classifier = Classifier(network, tuple(head.classes), pixels, head.model)
+    classifier = Classifier(network, tuple(head.classes), pixels, head.model, head.confidence_threshold)
     state = None if head.state is None else _read_state(head.state, network)
     return Checkpoint(classifier, head.training, state)
 
@@ -219,6 +225,7 @@ class _Form(BaseModel):
 
 
 _SIZE = Field(ge=1, lt=2**31)
+_SHARE = Field(None, gt=0, le=1, allow_inf_nan=False)
 # what PixelScale becomes is float32
 _FACTOR = Field(ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
 
@@ -247,6 +254,7 @@ class _CheckpointForm(_Form):
     model: str
     input: _InputForm
     classes: list[str]
+    confidence_threshold: float | None = _SHARE
     layers: list[dict[str, Any]]
     training: dict[str, Any]
     state: _StateForm | None = None
@@ -259,6 +267,7 @@ class _ArchitectureForm(_Form):
     model: str = "custom"
     input: _ArchitectureInputForm
     classes: list[str] | None = None
+    confidence_threshold: float | None = _SHARE
     layers: list[dict[str, Any]]
     training: dict[str, Any] = Field(default_factory=dict)
     state: dict[str, Any] | None = None

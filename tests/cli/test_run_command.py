@@ -41,7 +41,7 @@ def test_every_sample_is_read_right(mnistnet: Mnistnet, suffix: str) -> None:
     for line in result.json_lines:
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert line["probability"] == max(line["probabilities"].values())
-        assert line["notes"] == []
+        assert (line["notes"], line["marks"], line["digits"]) == ([], [], 1)
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "pgm"])
@@ -106,7 +106,8 @@ def test_a_digit_drawn_dark_on_light_at_its_own_size_is_inverted_and_said(
 def test_the_readable_pictures_are_read_although_one_is_not(mnistnet: Mnistnet, tmp_path: Path) -> None:
     (tmp_path / "bad.bin").write_bytes(bytes(783))
     result = mnistnet("run", LENET, SAMPLES / "3.png", "bad.bin", SAMPLES / "8.png", "--json")
-    assert [line["prediction"] for line in result.json_lines] == ["3", "8"]
+    assert [line["prediction"] for line in result.json_lines] == ["3", None, "8"]
+    assert result.json_lines[1]["error"] == "bad.bin: expected 784 bytes (28x28), found 783"
     assert result.code == 5
     assert result.err == "mnistnet: bad.bin: expected 784 bytes (28x28), found 783\n"
 
@@ -140,6 +141,70 @@ def test_a_blank_picture_is_no_digit(mnistnet: Mnistnet, tmp_path: Path) -> None
         result = mnistnet("run", LENET, name)
         assert result.code == 5
         assert "no digit found" in result.err
+        marked = mnistnet("run", LENET, name, "--json")
+        assert (marked.code, marked.err) == (5, result.err)
+        (line,) = marked.json_lines
+        assert (line["prediction"], line["marks"]) == (None, ["blank"])
+
+
+def number(path: Path, digits: str) -> None:
+    """Samples side by side, dark on light, in another size than theirs."""
+    ink = np.concatenate(
+        [np.fromfile(SAMPLES / f"{d}.bin", np.uint8).reshape(28, 28) for d in digits], axis=1
+    )
+    picture = Image.fromarray(235 - (np.pad(ink, 8) * 0.8).astype(np.uint8))
+    picture.resize((picture.width * 3, picture.height * 3), Image.Resampling.BICUBIC).save(path)
+
+
+def test_several_digits_are_said_marked_and_split(mnistnet: Mnistnet, tmp_path: Path) -> None:
+    number(tmp_path / "year.png", "1984")
+    one = mnistnet("run", LENET, "year.png")
+    assert "(4 digits side by side, read as one: --split reads each)" in one.out
+    assert "several digits" in mnistnet("run", LENET, "year.png", "--json").json_lines[0]["marks"]
+    assert mnistnet("run", LENET, "year.png", "--split").out.startswith("Predictions: 1 9 8 4\n  1  ")
+    lines = mnistnet("run", LENET, "year.png", "--split", "--json").json_lines
+    assert [line["prediction"] for line in lines] == list("1984")
+    assert all(line["digits"] == 4 and "several digits" not in line["marks"] for line in lines)
+
+
+def test_low_confidence_is_said_and_marked_by_the_checkpoints_own_threshold(
+    mnistnet: Mnistnet, tmp_path: Path
+) -> None:
+    record = json.loads(LENET.read_text(encoding="utf-8"))
+    del record["checksum"]
+    record["confidence_threshold"] = 1.0
+    (tmp_path / "strict.json").write_text(json.dumps(record), encoding="utf-8")
+    sure = mnistnet("run", LENET, SAMPLES / "9.png", "--json").json_lines[0]
+    assert (sure["marks"], sure["threshold"]) == ([], 0.9)
+    assert sure["probability"] < 1
+    unsure = mnistnet("run", "strict.json", SAMPLES / "9.png", "--json").json_lines[0]
+    assert (unsure["marks"], unsure["threshold"]) == (["low confidence"], 1.0)
+    said = mnistnet("run", "strict.json", SAMPLES / "9.png").out.splitlines()[0]
+    assert said == "Prediction: 9 (not sure: less than 100.00 %)"
+
+
+def test_explained_as_blocks_with_reasons_and_as_a_picture(mnistnet: Mnistnet, tmp_path: Path) -> None:
+    photo_of(7, 0).save(tmp_path / "seven.jpg", quality=90)
+    result = mnistnet("run", LENET, "seven.jpg", SAMPLES / "3.png", "--explain", "why.png")
+    assert (result.code, result.err) == (0, "")
+    assert "1. photo                      2. ink                        3. clean\n" in result.out
+    assert "6. centred: centre of mass moved to the middle of 28x28" in result.out
+    assert "█" in result.out
+    assert result.out.endswith("Explained in why.png\n")
+    with Image.open(tmp_path / "why.png") as picture:
+        assert picture.size == (6 * 220, 2 * 276)
+    quiet = mnistnet("run", LENET, "seven.jpg", "--json", "--explain", "why.png")
+    assert len(quiet.json_lines) == 1
+
+
+def test_an_explanation_overwrites_nothing_that_is_read(mnistnet: Mnistnet, tmp_path: Path) -> None:
+    photo_of(7, 0).save(tmp_path / "seven.png")
+    before = (tmp_path / "seven.png").read_bytes()
+    result = mnistnet("run", LENET, "seven.png", "--explain", "./seven.png")
+    assert result.code == 2
+    assert result.err == "mnistnet: --explain: seven.png would overwrite a file that is read\n"
+    assert (tmp_path / "seven.png").read_bytes() == before
+    assert mnistnet("run", LENET, "seven.png", "--explain", "no/why.png").code == 8
 
 
 def test_a_bomb_is_refused_by_its_header(mnistnet: Mnistnet, tmp_path: Path) -> None:

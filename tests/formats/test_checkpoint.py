@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +112,21 @@ def test_layers_of_all_kinds_come_back() -> None:
     assert back.layers == network.layers
     assert back.vector.tobytes() == network.vector.tobytes()
     assert {layer.kind for layer in (*layers, *tiny().classifier.network.layers)} == set(LAYER_KINDS)
+
+
+def test_a_confidence_threshold_travels_and_none_leaves_no_trace() -> None:
+    plain = tiny()
+    calibrated = replace(plain, classifier=replace(plain.classifier, confidence_threshold=0.75))
+    data = encode_checkpoint(calibrated)
+    assert list(json.loads(data))[4:6] == ["classes", "confidence_threshold"]
+    assert decode_checkpoint(data).classifier.confidence_threshold == 0.75
+    assert encode_checkpoint(decode_checkpoint(data)) == data
+    assert b"confidence" not in encode_checkpoint(plain)
+    for wrong in ("0", "1.5", '"high"', "true"):
+        changed = re.sub(rb'"confidence_threshold": 0.75', f'"confidence_threshold": {wrong}'.encode(), data)
+        changed = re.sub(rb',\s*"checksum": "[^"]*"', b"", changed)
+        with pytest.raises(CheckpointError, match=r"^confidence_threshold: "):
+            decode_checkpoint(changed)
 
 
 def test_the_bytes_follow_the_contract() -> None:

@@ -41,9 +41,13 @@ def remove_noise(ink: Plane) -> Plane:
     return _drop_specks(clean)
 
 
-def blank() -> PictureError:
+class BlankPictureError(PictureError):
+    """There is nothing on the picture."""
+
+
+def blank() -> BlankPictureError:
     """The error of a picture on which nothing stands out."""
-    return PictureError("no digit found: the picture is blank")
+    return BlankPictureError("no digit found: the picture is blank")
 
 
 def _drop_specks(ink: Plane) -> Plane:

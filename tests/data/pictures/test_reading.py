@@ -11,7 +11,7 @@ import pytest
 from picture_helpers import SAMPLES, SHAPE, encode, likeness, message, on_canvas, read, sample
 from PIL import Image, ImageDraw
 
-from mnistnet.data.pictures import read_picture
+from mnistnet.data.pictures import read_digits, read_picture
 
 # --- raw bytes --------------------------------------------------------------------------------------------
 
@@ -177,3 +177,53 @@ def test_pillow_is_imported_only_when_a_picture_is_read():
     code = "import sys, mnistnet.data; sys.exit('PIL' in sys.modules)"
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+# --- several digits, and the way there --------------------------------------------------------------------
+
+
+def number(digits: str, gap: int = 10) -> bytes:
+    """A number as a person writes it: samples side by side, dark on light paper."""
+    rows = [np.asarray(Image.fromarray(sample(int(digit))).resize((90, 90))) for digit in digits]
+    ink = np.pad(np.concatenate([np.pad(row, ((0, 0), (0, gap))) for row in rows], axis=1), 30)
+    return encode((230 - ink * 0.7).astype(np.uint8))
+
+
+@pytest.mark.parametrize("digits", ["10", "472", "8036", "1234567890"])
+def test_digits_are_read_from_left_to_right(digits):
+    pictures = read_digits(number(digits), SHAPE, name="-")
+    assert len(pictures) == len(digits)
+    for picture, digit in zip(pictures, digits, strict=True):
+        assert picture.digits == len(digits)
+        assert likeness(picture.pixels[0], sample(int(digit))) > 0.8
+
+
+def test_several_digits_read_as_one_are_counted():
+    picture = read(number("42"))
+    assert picture.digits == 2
+    assert picture.pixels.shape == SHAPE
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_one_digit_is_one(digit):
+    assert read(number(str(digit))).digits == 1
+    (only,) = read_digits(number(str(digit)), SHAPE, name="-")
+    assert np.array_equal(only.pixels, read(number(str(digit))).pixels)
+
+
+def test_a_picture_of_the_models_size_is_one_digit():
+    (only,) = read_digits(encode(sample(7)), SHAPE, name="-")
+    assert np.array_equal(only.pixels[0], sample(7))
+
+
+def test_the_steps_lead_from_the_photo_to_what_the_model_sees():
+    picture = read(number("3"))
+    assert [step.name for step in picture.steps] == ["photo", "ink", "clean", "cropped", "scaled", "centred"]
+    assert all(step.grey.dtype == np.uint8 and step.grey.ndim == 2 for step in picture.steps)
+    assert all(step.reason for step in picture.steps)
+    assert np.array_equal(picture.steps[-1].grey, picture.pixels[0])
+    assert max(picture.steps[-2].grey.shape) == 20
+    assert [step.name for step in read(encode(255 - sample(7))).steps] == ["picture", "inverted"]
+    assert [step.name for step in read(sample(7).tobytes()).steps] == ["picture"]
+    colour = read(encode(np.zeros((9, 9, 3), np.uint8)), (3, 4, 4))
+    assert [step.name for step in colour.steps] == ["photo", "resized"]
