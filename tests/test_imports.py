@@ -51,7 +51,7 @@ GUESTS = {
     "onnx": ["formats/onnx_*", "onnx_backend.py"],
     "typer": ["cli/*"],
     "tqdm": ["cli/*"],
-    "PIL": ["data/pictures/*.py"],
+    "PIL": ["data/pictures*.py"],
     "pooch": ["data/catalog_download.py"],
     "requests": ["data/catalog_download.py"],
     "threadpoolctl": ["engine/blas.py"],

@@ -71,7 +71,7 @@ def evaluate(
     source = find_checkpoint(model)
     classifier = read_classifier(source, size_limit)
     folder = chosen_data("--data-dir", data_dir, data)
-    splits = load_data(folder)
+    splits = load_data(folder, class_names=classifier.class_names)
     for message in splits.warnings:
         warn(message)
     if splits.test.class_names != classifier.class_names:

@@ -159,13 +159,16 @@ class Found:
         """The same with both parts changed."""
         return replace(self, train=change(self.train), test=None if self.test is None else change(self.test))
 
-    def splits(self) -> Splits:
+    def splits(self, otherwise: tuple[str, ...] = DIGITS) -> Splits:
         """The two parts, fit to train on; a seventh of the images is the test where there is no test part.
+
+        Args:
+            otherwise: the class names of data that do not say.
 
         Raises:
             DataError: a label has no class, or the two parts have images of different shapes.
         """
-        names = self.class_names or DIGITS
+        names = self.class_names or otherwise
         train = _checked(self.train, names, named=self.class_names is not None)
         if self.test is None:
             try:

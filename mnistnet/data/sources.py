@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mnistnet.data.csv_files import is_csv, read_csv_file, read_csv_folder
-from mnistnet.data.dataset import Found, Splits
+from mnistnet.data.dataset import DIGITS, Found, Splits
 from mnistnet.data.idx_folder import has_idx_names, read_idx_folder
 from mnistnet.data.image_folder import METADATA, has_class_folders, read_image_folder, read_metadata_folder
 from mnistnet.data.listing import names_in
@@ -21,13 +21,14 @@ LOOKED_FOR = (
 )
 
 
-def load_data(source: Path) -> Splits:
+def load_data(source: Path, *, class_names: tuple[str, ...] = DIGITS) -> Splits:
     """Read a dataset of any form, ready to train on.
 
     Args:
         source: a folder with MNIST's four IDX files (raw or ``.gz``), with CSV files, with one ``.npz``
             archive, with rsnet's ``metadata.json``, or with one subfolder of pictures for each class; or a
             CSV or ``.npz`` file.
+        class_names: what the labels 0, 1, 2, … mean where the data do not say.
 
     Returns:
         Training and test part. Where the source has no test part, a seventh of its images, drawn at
@@ -36,7 +37,7 @@ def load_data(source: Path) -> Splits:
     Raises:
         DataError: there is no such source, or it cannot be used; one line that begins with the path.
     """
-    return find_data(source).splits()
+    return find_data(source).splits(class_names)
 
 
 def find_data(
