@@ -172,11 +172,11 @@ def _describe(found: Found) -> None:
 
 def _sheet(found: Found) -> bytes:
     from mnistnet.data.doctor import class_counts, class_names
-    from mnistnet.data.pictures.drawing import contact_sheet
+    from mnistnet.data.pictures.drawing import class_sheet
 
     names, part = class_names(found), found.train
     counts = class_counts(part, len(names))
-    return contact_sheet(
+    return class_sheet(
         [
             (f"{name}  {counts[label]:,}", part.images[part.labels == label][:EXAMPLES])
             for label, name in enumerate(names)

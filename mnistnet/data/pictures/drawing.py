@@ -22,7 +22,7 @@ _PANEL = 196  # pixels of a step, seven times 28
 _TEXT = 13
 
 
-def contact_sheet(rows: Sequence[tuple[str, npt.NDArray[np.uint8]]]) -> bytes:
+def class_sheet(rows: Sequence[tuple[str, npt.NDArray[np.uint8]]]) -> bytes:
     """A PNG with one row for each class: its name and number of images, and some of them.
 
     Args:

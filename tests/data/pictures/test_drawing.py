@@ -9,7 +9,7 @@ from picture_helpers import SHAPE, encode, sample
 from PIL import Image
 
 from mnistnet.data.pictures import read_picture
-from mnistnet.data.pictures.drawing import chain_picture, contact_sheet
+from mnistnet.data.pictures.drawing import chain_picture, class_sheet
 
 
 def opened(content: bytes) -> np.ndarray:
@@ -20,7 +20,7 @@ def test_a_class_a_row_in_grey_and_colour_and_empty():
     grey = np.stack([np.full((1, 28, 28), value, np.uint8) for value in (0, 90, 180)])
     colour = np.zeros((2, 3, 14, 28), np.uint8)
     colour[:, 0] = 255
-    sheet = opened(contact_sheet([("grey", grey), ("a long name", colour), ("none", grey[:0])]))
+    sheet = opened(class_sheet([("grey", grey), ("a long name", colour), ("none", grey[:0])]))
     assert sheet.shape[0] == 3 * 60 + 24
     for column, value in enumerate((0, 90, 180)):
         left = sheet.shape[1] - 12 - (3 - column) * 60
