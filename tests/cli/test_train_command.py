@@ -418,7 +418,7 @@ def test_a_report_is_one_page_in_the_runs_folder(
     )
     assert (result.code, result.err) == (0, "")
     page = tmp_path / "run" / "report.html"
-    assert result.out.splitlines()[-1] == f"Report:     {page}"
+    assert result.out.splitlines()[-1] == f"Report:        {page}"
     text = page.read_text(encoding="utf-8")
     accuracy = re.search(r"Test accuracy: (\S+ %)", result.out)
     assert accuracy
