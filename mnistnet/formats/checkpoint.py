@@ -53,7 +53,7 @@ class SavedState:
     position: Mapping[str, JSON]
     """Plain JSON values: what they mean is the trainer's business."""
     vectors: Mapping[str, FloatArray]
-    """float32, laid out as the network's vector: (P,), or as long as the part of it that is trained."""
+    """float32 (P,) each, laid out as the network's vector."""
 
 
 @dataclass(frozen=True)
@@ -474,7 +474,7 @@ def _state_text(state: SavedState, network: Network) -> str:
     own = network.vector.tobytes()
     vectors = {}
     for name, vector in state.vectors.items():
-        if vector.dtype != np.float32 or vector.shape not in ((network.size,), (network.trainable,)):
+        if vector.dtype != np.float32 or vector.shape != (network.size,):
             raise CheckpointError(
                 f"state.vectors.{name}: expected float32 ({network.size},), "
                 f"found {vector.dtype} {vector.shape}"
@@ -496,7 +496,7 @@ def _read_state(form: _StateForm, network: Network) -> SavedState:
             data = base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as error:
             raise CheckpointError(f"{where}: expected base64, found {show(text)}") from error
-        if len(data) not in (4 * network.size, 4 * network.trainable):
+        if len(data) != 4 * network.size:
             raise CheckpointError(f"{where}: expected {4 * network.size} bytes, found {len(data)}")
         vectors[name] = np.frombuffer(_little_endian(data), np.float32).copy()
     return SavedState(form.position, vectors)

@@ -96,8 +96,7 @@ class TrainerState:
     legs: tuple[Leg, ...]
     """Of a training with a budget."""
     vectors: Mapping[str, FloatArray]
-    """``parameters`` and, where there are such, ``average`` and ``best``, (P,) each; and the optimizer's, as
-    long as what is trained."""
+    """(P,) each: ``parameters``, the optimizer's, and where there are such ``average`` and ``best``."""
 
 
 class Trainer:
@@ -368,9 +367,7 @@ def _first_vectors(network: Network, config: TrainingConfig) -> dict[str, FloatA
     vectors = {PARAMETERS: network.vector}
     if config.average_decay is not None:
         vectors[AVERAGE] = network.vector
-    return vectors | {
-        name: np.zeros(network.trainable, network.dtype) for name in config.optimizer.state_names
-    }
+    return vectors | {name: np.zeros_like(network.vector) for name in config.optimizer.state_names}
 
 
 def _check_vectors(vectors: Mapping[str, FloatArray], wanted: Mapping[str, FloatArray]) -> None:
@@ -378,9 +375,8 @@ def _check_vectors(vectors: Mapping[str, FloatArray], wanted: Mapping[str, Float
         names, found = (", ".join(sorted(some)) for some in (wanted, vectors))
         raise UsageError(f"state: expected the vectors {names}, found {found}")
     for name, vector in vectors.items():
-        like = wanted.get(name, wanted[PARAMETERS])
-        if vector.shape != like.shape:
-            raise UsageError(f"state: {name}: expected {like.shape}, found {vector.shape}")
+        if vector.shape != wanted[PARAMETERS].shape:
+            raise UsageError(f"state: {name}: expected {wanted[PARAMETERS].shape}, found {vector.shape}")
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

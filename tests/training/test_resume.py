@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_trainer import classifier, dataset
+from test_trainer import DIGITS, classifier, dataset
 
+from mnistnet.data.augmentation import Shift
+from mnistnet.engine.layers import BatchNorm, Dense, Dropout, Flatten, ReLU, Softmax
+from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD, Adam
 from mnistnet.errors import DivergedError, UsageError
+from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
 from mnistnet.training.pace import Leg, Replayed, Timed
 from mnistnet.training.trainer import BEST, EpochResult, StepResult, Trainer, TrainerState
@@ -196,3 +200,22 @@ def test_a_diverged_batch_is_named_with_the_layer() -> None:
     with pytest.raises(DivergedError, match=r"step 1 of epoch 1: .* layer 1 \(dense\) is not fin") as caught:
         next(iter(Trainer(model, CONFIG).run(TRAIN)))
     assert len(caught.value.batch) == 32
+
+
+def test_statistics_and_dropout_go_on_too() -> None:
+    """A network with batch normalization and dropout, augmented, interrupted in its second epoch."""
+    layers = [Flatten(), Dense(16), BatchNorm(), ReLU(), Dropout(0.5), Dense(10), Softmax()]
+    config = replace(CONFIG, transform=Shift(2))
+
+    def trainer(state: TrainerState | None = None) -> Trainer:
+        network = Network(layers, (1, 28, 28)).initialize(1)
+        return Trainer(Classifier(network, DIGITS), config, state)
+
+    whole = trainer()
+    expected = without_time(list(whole.run(TRAIN)))
+    first = trainer()
+    run = first.run(TRAIN)
+    before = [next(run) for _ in range(7)]
+    second = trainer(first.state())
+    assert without_time([*before, *second.run(TRAIN)]) == expected
+    assert bits(second.state()) == bits(whole.state())
