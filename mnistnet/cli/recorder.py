@@ -35,6 +35,8 @@ class Recorder:
     settings: Settings
     facts: Mapping[str, Any]
     """What is known of the data."""
+    architecture: bytes | None = None
+    """The file that describes the network, where one does: it is kept with the run."""
 
     def epoch(self, result: EpochResult, *, save: bool) -> Path | None:
         """Log an epoch, and save what is worth it; returns the checkpoint's path if there is one."""
@@ -97,6 +99,8 @@ class Recorder:
     def _save_settings(self) -> None:
         """With what a replay of a training with a budget needs."""
         settings = self.settings
+        if self.architecture is not None:
+            settings = replace(settings, model=self.run.save_architecture(self.architecture).name)
         if settings.budget is not None:
             legs = tuple(x for leg in self.trainer.legs for x in (leg.step, leg.progress, leg.rate))
             settings = replace(settings, replay_steps=self.trainer.steps, replay_legs=legs)

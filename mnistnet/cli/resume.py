@@ -61,9 +61,9 @@ def find_resumed(path: Path) -> Resumed:
     except (UsageError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{file}: training.settings: {error}") from error
     settings["model"] = checkpoint.classifier.name
-    with contextlib.suppress(UsageError):  # it only says where the data are
+    with contextlib.suppress(UsageError):  # it only says where things are
         beside = read_settings(file.parent / SETTINGS)
-        settings |= {name: beside[name] for name in ("train_data_dir", "data") if name in beside}
+        settings |= {name: beside[name] for name in ("model", "train_data_dir", "data") if name in beside}
     return Resumed(file, checkpoint, state, Settings(**settings))
 
 

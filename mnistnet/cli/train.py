@@ -234,13 +234,16 @@ def train(
         overwrite=overwrite,
         inputs=[Path(settings.model)],
         resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
+        # an epoch that a budget cut short has its checkpoint too
+        keep_until=resumed.state.epoch + bool(resumed.state.step) if resumed is not None else 0,
     ) as run:
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(settings, classifier, images.training, process_count, run)
         trainer = Trainer(
             classifier, settings.config(process_count), None if resumed is None else resumed.state
         )
-        recorder = Recorder(run, trainer, settings, images.facts)
+        architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
+        recorder = Recorder(run, trainer, settings, images.facts, architecture)
         _announce(trainer, images, resumed)
         saved = _train(trainer, recorder, images, checkpoint_stride)
         result = _say_result(classifier, untrained, images.test)
@@ -456,7 +459,7 @@ def _settle_learning_rate(
     typer.echo("Learning rate range test (loss, smoothed):")
     for tried, loss in found.curve[:: max(1, len(found.curve) // 16)]:
         typer.echo(f"  {tried:9.2g}  {loss:7.3f}  {bar(loss / found.curve[0][1] / 2)}")
-    typer.echo(f"Learning rate: {found.chosen:.3g}, where the loss falls fastest; the curve is in {path}")
+    typer.echo(f"Learning rate: {found.chosen:.3g}, a quarter of where the loss falls fastest (see {path})")
     return replace(settings, learning_rate=found.chosen)
 
 

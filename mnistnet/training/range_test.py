@@ -18,6 +18,8 @@ LOWEST, HIGHEST = 1e-5, 10.0
 STEPS = 120
 SMOOTHING = 0.9
 """Share that the moving average of the losses keeps of itself at every step."""
+CAUTION = 0.25
+"""Smoothing shows the fall when the rate has already grown on, and a whole training is longer than a test."""
 GIVE_UP = 4.0
 """The test ends when the loss is this many times the lowest."""
 
@@ -29,7 +31,7 @@ class RangeTest:
     curve: tuple[tuple[float, float], ...]
     """Learning rate and smoothed loss of each step."""
     chosen: float
-    """Where the smoothed loss falls fastest by the logarithm of the rate."""
+    """`CAUTION` times the rate at which the smoothed loss falls fastest by the rate's logarithm."""
 
 
 def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -> RangeTest:
@@ -73,7 +75,7 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
             if smooth > GIVE_UP * lowest:
                 break
             curve.append((rate, smooth))
-    return RangeTest(tuple(curve), _steepest(curve))
+    return RangeTest(tuple(curve), CAUTION * _steepest(curve))
 
 
 def _steepest(curve: list[tuple[float, float]]) -> float:

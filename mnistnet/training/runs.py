@@ -25,12 +25,14 @@ from mnistnet.training.trainer import EpochResult
 LATEST = "latest.json"
 BEST_NAME = "best.json"
 SETTINGS = "run.toml"
+ARCHITECTURE_FILE = "architecture.json"
 LOSS_CSV = "loss.csv"
 RATES_CSV = "learning_rates.csv"
 BAD_BATCH = "diverged.npz"
 LOCK = ".lock"
 CHECKPOINT_NAME = re.compile(r"checkpoint_(\d+)\.json")
-RESERVED = (LATEST, BEST_NAME, SETTINGS, RATES_CSV, BAD_BATCH, LOCK)
+BESIDE = (LATEST, BEST_NAME, SETTINGS, ARCHITECTURE_FILE, RATES_CSV, BAD_BATCH)
+"""What a run's folder may hold beside numbered checkpoints and the CSV."""
 COLUMNS = (
     "epoch",
     "loss",
@@ -52,8 +54,10 @@ class RunFolder:
         overwrite: whether an older run in the folder may be replaced. It is kept until the first
             checkpoint of this run is on disk.
         inputs: files that the run reads and must not replace.
-        resume_after: go on with the run in the folder, of which so many epochs are done. The CSV loses the
-            lines of later ones; checkpoints of later ones need ``overwrite``.
+        resume_after: go on with the run in the folder after so many epochs: in the CSV the lines of later
+            ones are cut.
+        keep_until: of a run that goes on, the last epoch whose checkpoint may be there already; replacing
+            later ones needs ``overwrite``.
 
     Raises:
         OutputError: the folder cannot be written to, is not a folder, or another process trains in it.
@@ -68,9 +72,11 @@ class RunFolder:
         overwrite: bool = False,
         inputs: Sequence[Path] = (),
         resume_after: int | None = None,
+        keep_until: int = 0,
     ) -> None:
         self.folder = folder.absolute()
         self._resume_after = resume_after
+        self._keep_until = keep_until
         self._inputs = inputs
         self._older: list[Path] = []
         self._begun = False
@@ -141,6 +147,10 @@ class RunFolder:
         """Write ``run.toml``, which is enough to do the run again."""
         return self._write(SETTINGS, text.encode())
 
+    def save_architecture(self, data: bytes) -> Path:
+        """Write ``architecture.json``: what ``run.toml`` names as the model, if that is a file."""
+        return self._write(ARCHITECTURE_FILE, data)
+
     def save_batch(self, batch: Mapping[str, AnyArray]) -> Path:
         """Write ``diverged.npz``: the arrays of a batch that training broke on."""
         data = io.BytesIO()
@@ -203,7 +213,9 @@ class RunFolder:
             if any(path.exists() and path.samefile(older) for older in self._older):
                 raise UsageError(f"{path}: is read by this run, which would replace it; use another folder")
         name = self.csv_path.name
-        if self.csv_path.parent == self.folder and (name in RESERVED or CHECKPOINT_NAME.fullmatch(name)):
+        if self.csv_path.parent == self.folder and (
+            name in (*BESIDE, LOCK) or CHECKPOINT_NAME.fullmatch(name)
+        ):
             raise UsageError(f"{self.csv_path}: is the name of another file of this run; use another path")
         check_target(self.csv_path)
         keep = self._overwrite or self._resume_after is not None
@@ -242,13 +254,12 @@ class RunFolder:
                 path.rmdir()
 
     def _older_run(self) -> list[Path]:
-        names = (LATEST, LOSS_CSV, BEST_NAME, SETTINGS, RATES_CSV, BAD_BATCH)
+        names = (LATEST, LOSS_CSV, *BESIDE[1:])
         files = [*_numbered(self.folder).values(), *(self.folder / name for name in names)]
         return [path for path in files if path.is_file() and path.stat().st_size]
 
     def _later_checkpoints(self) -> list[Path]:
-        assert self._resume_after is not None
-        return [path for epoch, path in _numbered(self.folder).items() if epoch > self._resume_after]
+        return [path for epoch, path in _numbered(self.folder).items() if epoch > self._keep_until]
 
     def _cut_csv(self, epochs: int) -> bool:
         """Take the lines of later epochs, or half a line, out of the CSV; whether any are left."""

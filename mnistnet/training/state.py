@@ -36,6 +36,7 @@ class _PositionForm(_Form):
     correct: NonNegativeInt
     images: NonNegativeInt
     best: _BestForm | None
+    budget: float | None
     legs: list[_LegForm]
 
 
@@ -67,6 +68,7 @@ def trainer_state(saved: SavedState) -> TrainerState:
         form.correct,
         form.images,
         None if form.best is None else Best(**form.best.model_dump()),
+        form.budget,
         tuple(Leg(**leg.model_dump()) for leg in form.legs),
         saved.vectors,
     )

@@ -93,8 +93,10 @@ class TrainerState:
     correct: int
     images: int
     best: Best | None
+    budget: float | None
+    """Seconds that the training was given, if it was."""
     legs: tuple[Leg, ...]
-    """Of a training with a budget."""
+    """Its pace."""
     vectors: Mapping[str, FloatArray]
     """(P,) each: ``parameters``, the optimizer's, and where there are such ``average`` and ``best``."""
 
@@ -124,7 +126,7 @@ class Trainer:
             self._model = replace(classifier, network=Network(network.layers, network.input_shape))
         vectors = _first_vectors(classifier.network, config)
         if state is None:
-            state = TrainerState(0, 0, 0, 0.0, 0, 0, None, (), vectors)
+            state = TrainerState(0, 0, 0, 0.0, 0, 0, None, config.budget, (), vectors)
         _check_vectors(state.vectors, vectors)
         self.epoch = state.epoch
         """Whole epochs done."""
@@ -135,7 +137,8 @@ class Trainer:
         self.best = state.best
         """The epoch with the best validation; its parameters are the network's when the training ends."""
         self._loss, self._correct, self._images = state.loss, state.correct, state.images
-        self._legs = list(state.legs)
+        longer = state.budget / config.budget if state.budget and config.budget else 1.0
+        self._legs = [Leg(leg.step, leg.progress * longer, leg.rate * longer) for leg in state.legs]
         self._vectors = {name: vector.copy() for name, vector in state.vectors.items()}
         self._use_result()
 
@@ -160,7 +163,7 @@ class Trainer:
     @property
     def legs(self) -> tuple[Leg, ...]:
         """The pace of a training with a budget so far."""
-        return tuple(self._legs)
+        return tuple(leg for leg in self._legs if leg.step <= self.steps)
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -178,6 +181,7 @@ class Trainer:
             self._correct,
             self._images,
             self.best,
+            self.config.budget,
             self.legs,
             {name: vector.copy() for name, vector in self._vectors.items()},
         )
@@ -227,6 +231,7 @@ class Trainer:
     def _pace(self, count: int) -> Pace:
         config = self.config
         if config.replay is not None:
+            self._legs = list(config.replay[0])
             return Replayed(*config.replay)
         if config.budget is not None:
             timed = Timed(config.budget, self._legs)
