@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape
 from mnistnet.engine.layers import (
+    BatchNorm,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     Layer,
     LeakyReLU,
@@ -39,6 +41,25 @@ class Classifier:
     def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""
         return self.network.predict(images, pixels=self.pixels, threads=threads)
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Classifiers of the same pictures, whose probabilities are averaged."""
+
+    members: tuple[Classifier, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names."""
+        return self.members[0].class_names
+
+    def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
+        """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""
+        total = self.members[0].probabilities(images, threads=threads)
+        for member in self.members[1:]:
+            total += member.probabilities(images, threads=threads)
+        return total / total.dtype.type(len(self.members))
 
 
 def lenet(classes: int) -> list[Layer]:
@@ -84,6 +105,24 @@ def sigmoid(classes: int) -> list[Layer]:
     return [Flatten(), Dense(10), ReLU(), Dense(classes), Sigmoid()]
 
 
+def deep(classes: int) -> list[Layer]:
+    """Conv 5x5 x32, pool 2, two conv 3x3 x64, pool 2, dense 128, dense K; batch norms, dropout at the end."""
+    return [
+        *_normed_conv(32, 5),
+        MaxPool2d((2, 2)),
+        *_normed_conv(64, 3),
+        *_normed_conv(64, 3),
+        MaxPool2d((2, 2)),
+        Flatten(),
+        Dense(128),
+        BatchNorm(),
+        ReLU(),
+        Dropout(0.3),
+        Dense(classes),
+        Softmax(),
+    ]
+
+
 def wide(classes: int) -> list[Layer]:
     """Two conv 3x3 x32, pool 2, two conv 3x3 x64, pool 2, dense 128, dense K."""
     return [
@@ -108,6 +147,7 @@ MODELS: dict[str, Callable[[int], list[Layer]]] = {
     "leaky": leaky,
     "sigmoid": sigmoid,
     "wide": wide,
+    "deep": deep,
 }
 """Every named architecture: a function from the number of classes to its layers."""
 
@@ -131,3 +171,7 @@ def build(name: str, input_shape: Shape = (1, 28, 28), classes: int = 10) -> Net
 
 def _conv(channels: int, kernel: int) -> Sequence[Layer]:
     return (Conv2d(channels, (kernel, kernel)), ReLU())
+
+
+def _normed_conv(channels: int, kernel: int) -> Sequence[Layer]:
+    return (Conv2d(channels, (kernel, kernel)), BatchNorm(), ReLU())

@@ -33,10 +33,9 @@ class Resumed:
     @property
     def run(self) -> Path | None:
         """Its folder; None where the checkpoint lies outside of a run."""
-        from mnistnet.training.runs import LATEST
+        from mnistnet.training.runs import is_run
 
-        folder = self.path.parent
-        return folder if (folder / LATEST).is_file() else None
+        return self.path.parent if is_run(self.path.parent) else None
 
 
 def find_resumed(path: Path) -> Resumed:
@@ -67,6 +66,16 @@ def find_resumed(path: Path) -> Resumed:
     return Resumed(file, checkpoint, state, Settings(**settings))
 
 
+def ensemble_settings(folder: Path) -> Settings | None:
+    """The settings of the ensemble that a folder holds, None if it holds none."""
+    from mnistnet.training.runs import SETTINGS
+
+    if not (folder / SETTINGS).is_file():
+        return None
+    settings = Settings(**read_settings(folder / SETTINGS))
+    return settings if settings.members > 1 else None
+
+
 def _load_state(file: Path) -> tuple[Checkpoint, TrainerState]:
     from mnistnet.formats.checkpoint import load_checkpoint
     from mnistnet.training.state import trainer_state
@@ -83,7 +92,7 @@ def _load_state(file: Path) -> tuple[Checkpoint, TrainerState]:
         raise error.at(file) from error
 
 
-def settings_on_resume(context: typer.Context, settings: Settings, resumed: Resumed) -> Settings:
+def settings_on_resume(context: typer.Context, settings: Settings, run: Settings) -> Settings:
     """The run's own, but for what flags and environment say again.
 
     Raises:
@@ -91,7 +100,7 @@ def settings_on_resume(context: typer.Context, settings: Settings, resumed: Resu
     """
     given = {name: getattr(settings, name) for name in said_now(context)}
     for name, value in given.items():
-        before = getattr(resumed.settings, name)
+        before = getattr(run, name)
         if name in KEPT_ON_RESUME and value != before:
             raise UsageError(
                 f"{flag(name)}: cannot change on --resume: the run has {before}, found {value}; "
@@ -99,7 +108,7 @@ def settings_on_resume(context: typer.Context, settings: Settings, resumed: Resu
             )
     if "data" in given or "train_data_dir" in given:  # either stands for both
         given = {"data": None, "train_data_dir": None, **given}
-    return replace(resumed.settings, **given)
+    return replace(run, **given)
 
 
 def said_now(context: typer.Context) -> list[str]:

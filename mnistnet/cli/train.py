@@ -6,13 +6,21 @@ import contextlib
 import signal
 import sys
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mnistnet.cli.console import bar, check_last_layer, class_counts, need_extra, percent, warn
-from mnistnet.cli.resume import Resumed, check_data, find_resumed, said_now, settings_on_resume
+from mnistnet.cli.resume import (
+    Resumed,
+    check_data,
+    ensemble_settings,
+    find_resumed,
+    said_now,
+    settings_on_resume,
+)
 from mnistnet.errors import DataError, DivergedError, UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
@@ -26,12 +34,12 @@ from mnistnet.training.settings import (
 
 if TYPE_CHECKING:
     from mnistnet.cli.recorder import Recorder
-    from mnistnet.data.dataset import Dataset
-    from mnistnet.engine.arrays import FloatArray
+    from mnistnet.data.dataset import Dataset, Splits
+    from mnistnet.engine.network import Network
     from mnistnet.models import Classifier
     from mnistnet.reports.evaluation import Evaluation
     from mnistnet.training.runs import RunFolder
-    from mnistnet.training.trainer import Trainer
+    from mnistnet.training.trainer import Best, Trainer
 
 DEFAULT_RUNS = Path("ckpt")
 FROM_FILES = ("replay_steps", "replay_legs")
@@ -135,6 +143,9 @@ def train(
     seed: Annotated[
         int, _option(TRAINING, "Same seed, same bits: with any number of workers.")
     ] = Settings.seed,
+    members: Annotated[
+        int, _option(TRAINING, "Train so many networks, seed after seed; their mean counts.")
+    ] = Settings.members,
     workers: Annotated[str, _option(TRAINING, "Processes to use: a number, or auto.")] = AUTO,
     train_data_dir: Annotated[
         str | None,
@@ -199,61 +210,160 @@ def train(
         mnistnet train --resume ckpt/lenet-20261121-120000 --nb-epochs 10
     """
     settings = _settings(context)
-    resumed = None
+    resumed = ensemble = None
     if resume is not None:
         if config is not None or recipe is not None:
             raise UsageError("--resume: takes the run's own settings: leave --config and --recipe away")
-        resumed = find_resumed(resume)
-        settings = settings_on_resume(context, settings, resumed)
+        before = ensemble = ensemble_settings(resume)
+        if before is None:
+            resumed = find_resumed(resume)
+            before = resumed.settings
+        settings = settings_on_resume(context, settings, before)
     if print_config:
         typer.echo(settings_text(settings), nl=False)
         return
-    _check(settings, checkpoint_stride)
-    process_count = _process_count(workers)
-    if settings.learning_rate != AUTO:
-        settings.config(process_count)  # what is wrong is said before the data are read
+    folder = checkpoint_folder or (resume if ensemble is not None else None)
+    outputs = _Outputs(folder, loss_csv_path, checkpoint_stride, overwrite)
+    _check(settings, outputs)
     if report:
         need_extra("--report", "matplotlib", "plot")
     source = _source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    images = _load(source, settings)
-    if resumed is not None:
-        check_data(resumed, images.whole, images.facts)
-    classifier = _new_classifier(settings, images.whole) if resumed is None else resumed.checkpoint.classifier
-    untrained = _untrained(classifier, settings, resumed)
+    session = _Session(settings, _load(source), _process_count(workers), outputs)
+    if settings.members > 1:
+        _train_members(session, resume=ensemble is not None)
+    else:
+        _train_one(session, resumed, report=report)
 
+
+@dataclass(frozen=True)
+class _Outputs:
+    """Where a run is kept."""
+
+    folder: Path | None
+    csv_path: Path | None
+    stride: int
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class _Session:
+    """All that was asked for."""
+
+    settings: Settings
+    splits: Splits
+    workers: int | None
+    outputs: _Outputs
+
+    @cached_property
+    def images(self) -> _Data:
+        """The data as these settings divide them."""
+        return _divide(self.splits, self.settings)
+
+    def member(self, number: int, folder: Path) -> _Session:
+        """What is asked for one network of an ensemble, the first of which has number 1."""
+        settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)
+        return replace(self, settings=settings, outputs=replace(self.outputs, folder=folder))
+
+
+def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> None:
+    """Train a network and say how good it is: the test set is read here and nowhere else."""
+    from mnistnet.reports.evaluation import evaluate
+
+    classifier = _first_classifier(session, resumed)
+    untrained = _untrained(classifier, session.settings, resumed)
+    run = _run(session, classifier, resumed)
+    if run.checkpoint is None:
+        raise UsageError(f"--resume: nothing to do: {run.ended}")
+    test = session.splits.test
+    result = evaluate(classifier, test)
+    before = evaluate(replace(classifier, network=untrained), test)
+    typer.echo("\n".join(class_counts(result)))
+    typer.echo(
+        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
+        f"{percent(before.accuracy)} before training"
+    )
+    if run.best is not None:
+        typer.echo(f"Best epoch:    {run.best.epoch}, validation accuracy {percent(run.best.accuracy)}")
+    typer.echo(f"Checkpoint:    {run.checkpoint}")
+    typer.echo(f"Loss CSV:      {run.csv_path}")
+    if report:
+        _report(run, classifier, result, test)
+
+
+def _train_members(session: _Session, *, resume: bool) -> None:
+    """Train the networks of an ensemble, each in a folder of its own, and say how good their mean is."""
+    from mnistnet.files import write_atomically
+    from mnistnet.models import Ensemble
+    from mnistnet.reports.evaluation import evaluate
+    from mnistnet.training.runs import SETTINGS, is_run, make_folders, new_folder
+
+    settings = session.settings
+    folder = session.outputs.folder or new_folder(DEFAULT_RUNS, f"{settings.model}-{settings.members}")
+    if not (resume or session.outputs.overwrite) and (folder / SETTINGS).exists():
+        raise UsageError(f"{folder}: already holds a run; use --resume, --overwrite or another folder")
+    make_folders(folder)
+    write_atomically(folder / SETTINGS, settings_text(settings).encode())
+    members = []
+    for number in range(1, settings.members + 1):
+        place = folder / f"member_{number}"
+        typer.echo(f"Network {number} of {settings.members}")
+        asked = session.member(number, place)
+        resumed = find_resumed(place) if resume and is_run(place) else None
+        classifier = _first_classifier(asked, resumed)
+        _run(asked, classifier, resumed)
+        members.append(classifier)
+    test = session.splits.test
+    for number, member in enumerate(members, start=1):
+        typer.echo(f"Network {number}: test accuracy {percent(evaluate(member, test).accuracy)}")
+    result = evaluate(Ensemble(tuple(members)), test)
+    typer.echo(
+        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}), the mean of all"
+    )
+    typer.echo(f"Ensemble:      {folder}")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run that has ended."""
+
+    folder: Path
+    csv_path: Path
+    checkpoint: Path | None
+    """The one to use; None if there was nothing left to do."""
+    best: Best | None
+    ended: str
+    """Why."""
+
+
+def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> _Run:
+    """Train in a folder, until the end or a signal."""
     from mnistnet.cli.recorder import Recorder
     from mnistnet.training.runs import RunFolder, new_folder
     from mnistnet.training.trainer import Trainer
 
-    folder = checkpoint_folder or (resumed.run if resumed is not None else None)
+    settings, images, outputs = session.settings, session.images, session.outputs
+    folder = outputs.folder or (resumed.run if resumed is not None else None)
     goes_on = resumed is not None and folder is not None and folder == resumed.run
     with RunFolder(
         folder or new_folder(DEFAULT_RUNS, classifier.name),
-        loss_csv_path,
-        overwrite=overwrite,
+        outputs.csv_path,
+        overwrite=outputs.overwrite,
         inputs=[Path(settings.model)],
         resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
         # an epoch that a budget cut short has its checkpoint too
         keep_until=resumed.state.epoch + bool(resumed.state.step) if resumed is not None else 0,
     ) as run:
         if settings.learning_rate == AUTO:
-            settings = _settle_learning_rate(settings, classifier, images.training, process_count, run)
+            settings = _settle_learning_rate(session, classifier, run)
         trainer = Trainer(
-            classifier, settings.config(process_count), None if resumed is None else resumed.state
+            classifier, settings.config(session.workers), None if resumed is None else resumed.state
         )
         architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
         recorder = Recorder(run, trainer, settings, images.facts, architecture)
         _announce(trainer, images, resumed)
-        saved = _train(trainer, recorder, images, checkpoint_stride)
-        result = _say_result(classifier, untrained, images.test)
-        best = trainer.best
-        if best is not None:
-            typer.echo(f"Best epoch:    {best.epoch}, validation accuracy {percent(best.accuracy)}")
-        typer.echo(f"Checkpoint:    {saved}")
-        typer.echo(f"Loss CSV:      {run.csv_path}")
-        if report:
-            _report(run, classifier, result, images.test)
+        saved = _train(trainer, recorder, images, outputs.stride)
+        return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer))
 
 
 @dataclass(frozen=True)
@@ -264,7 +374,6 @@ class _Data:
     """All training images, before any were taken away for validation."""
     training: Dataset
     validation: Dataset | None
-    test: Dataset
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -290,9 +399,17 @@ def _settings(context: typer.Context) -> Settings:
     return Settings(**values, **{name: files[name] for name in FROM_FILES if name in files})
 
 
-def _check(settings: Settings, stride: int) -> None:
-    if stride < 1:
-        raise UsageError(f"--checkpoint-stride: must be >= 1, found {stride}")
+def _check(settings: Settings, outputs: _Outputs) -> None:
+    """Say what is wrong before the data are read."""
+    if outputs.stride < 1:
+        raise UsageError(f"--checkpoint-stride: must be >= 1, found {outputs.stride}")
+    if settings.members < 1:
+        raise UsageError(f"--members: must be >= 1, found {settings.members}")
+    if settings.members > 1 and outputs.csv_path is not None:
+        raise UsageError("--loss-csv-path: each of the --members has a CSV in its own folder; leave it away")
+    replace(
+        settings, learning_rate=None if settings.learning_rate == AUTO else settings.learning_rate
+    ).config()
     if not 0 <= settings.validation_split < 1:
         raise UsageError(f"--validation-split: must be >= 0 and < 1, found {settings.validation_split}")
     if settings.limit is not None and settings.limit < 1:
@@ -318,19 +435,32 @@ def _source(settings: Settings) -> Path:
     return chosen_data("--train-data-dir", None if folder is None else Path(folder), settings.data)
 
 
-def _load(source: Path, settings: Settings) -> _Data:
+def _load(source: Path) -> Splits:
     from mnistnet.data.sources import load_data
 
     splits = load_data(source)
     for message in splits.warnings:
         warn(message)
+    return splits
+
+
+def _divide(splits: Splits, settings: Settings) -> _Data:
+    """Take the images that are not wanted, and those for validation, away from the training images."""
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)
     validation = None
     if settings.validation_split:
         training, validation = training.split(settings.validation_split, settings.seed)
     if settings.batch_size > len(training):
         raise DataError(f"--batch-size: {settings.batch_size} exceeds the {len(training)} training images")
-    return _Data(splits.train, training, validation, splits.test)
+    return _Data(splits.train, training, validation)
+
+
+def _first_classifier(session: _Session, resumed: Resumed | None) -> Classifier:
+    """A new network, or the one that training goes on with."""
+    if resumed is None:
+        return _new_classifier(session.settings, session.images.whole)
+    check_data(resumed, session.images.whole, session.images.facts)
+    return resumed.checkpoint.classifier
 
 
 def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
@@ -361,14 +491,15 @@ def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
     return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
 
 
-def _untrained(classifier: Classifier, settings: Settings, resumed: Resumed | None) -> FloatArray:
-    """The parameters that the training began with, or would begin with."""
+def _untrained(classifier: Classifier, settings: Settings, resumed: Resumed | None) -> Network:
+    """The network that the training began with, or would begin with."""
     from mnistnet.engine.network import Network
 
-    network = classifier.network
-    if resumed is None:
-        return network.vector.copy()
-    return Network(network.layers, network.input_shape).initialize(settings.seed).vector
+    network = Network(classifier.network.layers, classifier.network.input_shape)
+    if resumed is not None:
+        return network.initialize(settings.seed)
+    network.vector[...] = classifier.network.vector
+    return network
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -397,8 +528,12 @@ def _announce(trainer: Trainer, data: _Data, resumed: Resumed | None) -> None:
         typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")
 
 
-def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Path:
-    """Train, show, log and save; returns the checkpoint to use. Leaves with 130 or 143 on a signal."""
+def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Path | None:
+    """Train, show, log and save; leaves with 130 or 143 on a signal.
+
+    Returns:
+        The checkpoint to use, None if there was nothing to do.
+    """
     from mnistnet.cli.progress import Progress
     from mnistnet.cli.signals import stop_signals
     from mnistnet.training.trainer import EpochResult
@@ -432,8 +567,8 @@ def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Pa
         except DivergedError as error:
             raise recorder.diverged(error, data.training) from error
     if last is None:
-        raise UsageError(f"--resume: nothing to do: {_why_it_ended(trainer)}")
-    if last.is_last and trainer.is_out_of_patience:
+        return None
+    if trainer.is_out_of_patience:
         typer.echo(_why_it_ended(trainer))
     return recorder.run.best_path if trainer.best is not None else saved or recorder.run.folder
 
@@ -447,23 +582,21 @@ def _why_it_ended(trainer: Trainer) -> str:
     return f"its {config.nb_epochs} epochs are over; raise --nb-epochs"
 
 
-def _settle_learning_rate(
-    settings: Settings, classifier: Classifier, training: Dataset, workers: int | None, run: RunFolder
-) -> Settings:
+def _settle_learning_rate(session: _Session, classifier: Classifier, run: RunFolder) -> Settings:
     """Find the learning rate by a range test, and show how."""
     from mnistnet.training.range_test import range_test
 
-    config = replace(settings, learning_rate=None).config(workers)
-    found = range_test(classifier, config, training)
+    config = replace(session.settings, learning_rate=None).config(session.workers)
+    found = range_test(classifier, config, session.images.training)
     path = run.save_rates(found.curve)
     typer.echo("Learning rate range test (loss, smoothed):")
     for tried, loss in found.curve[:: max(1, len(found.curve) // 16)]:
         typer.echo(f"  {tried:9.2g}  {loss:7.3f}  {bar(loss / found.curve[0][1] / 2)}")
     typer.echo(f"Learning rate: {found.chosen:.3g}, a quarter of where the loss falls fastest (see {path})")
-    return replace(settings, learning_rate=found.chosen)
+    return replace(session.settings, learning_rate=found.chosen)
 
 
-def _report(run: RunFolder, classifier: Classifier, result: Evaluation, test: Dataset) -> None:
+def _report(run: _Run, classifier: Classifier, result: Evaluation, test: Dataset) -> None:
     from mnistnet.reports.curves import read_curve
     from mnistnet.reports.report import write_report
 
@@ -471,20 +604,3 @@ def _report(run: RunFolder, classifier: Classifier, result: Evaluation, test: Da
     # a run of no epochs has logged nothing
     write_report(path, classifier, result, test, read_curve(run.csv_path) if run.csv_path.exists() else ())
     typer.echo(f"Report:        {path}")
-
-
-def _say_result(classifier: Classifier, untrained: FloatArray, test: Dataset) -> Evaluation:
-    """The test accuracy, after training and before: the test set is read here and nowhere else."""
-    from mnistnet.engine.network import Network
-    from mnistnet.reports.evaluation import evaluate
-
-    result = evaluate(classifier, test)
-    first = Network(classifier.network.layers, classifier.network.input_shape)
-    first.vector[...] = untrained
-    before = evaluate(replace(classifier, network=first), test)
-    typer.echo("\n".join(class_counts(result)))
-    typer.echo(
-        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
-        f"{percent(before.accuracy)} before training"
-    )
-    return result

@@ -14,7 +14,7 @@ from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.workers import usable_cores
 from mnistnet.errors import DataError, DivergedError
-from mnistnet.models import Classifier
+from mnistnet.models import Classifier, Ensemble
 
 CONFIDENCE_LEVEL = 0.95
 """Of the interval around the accuracy."""
@@ -196,7 +196,9 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
     return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
 
 
-def evaluate(classifier: Classifier, dataset: Dataset, *, threads: int | None = None) -> Evaluation:
+def evaluate(
+    classifier: Classifier | Ensemble, dataset: Dataset, *, threads: int | None = None
+) -> Evaluation:
     """Predict every image of ``dataset`` once; on all cores unless ``threads`` says otherwise.
 
     Raises:

@@ -84,13 +84,12 @@ class RunFolder:
         self._overwrite = overwrite
         self._stack = contextlib.ExitStack()
         self._csv: io.FileIO | None = None
-        self._made: list[Path] = []
         self._written: set[Path] = set()
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as stack:
-            self._make_folder(self.folder)
-            stack.callback(self._remove_empty)
+            made = make_folders(self.folder)
+            stack.callback(_remove_empty, made)
             stack.enter_context(_lock(self.folder))
             self._older = self._older_run() if self._resume_after is None else self._later_checkpoints()
             self._refuse_to_replace()
@@ -231,28 +230,6 @@ class RunFolder:
                 f"{self.csv_path}: cannot write the loss CSV: {error.strerror}; checkpoints are kept"
             ) from error
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make the folder and its parents, remembering which, for an error before the first step."""
-        missing = []
-        for path in (folder, *folder.parents):
-            if path.exists():
-                break
-            missing.append(path)
-        try:
-            for path in reversed(missing):
-                path.mkdir(exist_ok=True)
-                self._made.insert(0, path)
-        except OSError as error:
-            self._remove_empty()
-            raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
-        if not folder.is_dir():
-            raise OutputError(f"{folder}: not a directory; --checkpoint-folder needs one")
-
-    def _remove_empty(self) -> None:
-        for path in self._made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
-
     def _older_run(self) -> list[Path]:
         names = (LATEST, LOSS_CSV, *BESIDE[1:])
         files = [*_numbered(self.folder).values(), *(self.folder / name for name in names)]
@@ -308,6 +285,44 @@ def resumable(path: Path) -> list[Path]:
     if not found:
         raise CheckpointError(f"{path}: no run to go on with: expected {LATEST} or checkpoint_<epoch>.json")
     return found
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training has left a checkpoint in the folder."""
+    return (folder / LATEST).is_file()
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make a folder and its parents where they are missing.
+
+    Returns:
+        Those that were made, the innermost first: for an error before anything is in them.
+
+    Raises:
+        OutputError: it cannot be made, or is no folder.
+    """
+    missing = []
+    for path in (folder, *folder.parents):
+        if path.exists():
+            break
+        missing.append(path)
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            made.insert(0, path)
+    except OSError as error:
+        _remove_empty(made)
+        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: not a directory; --checkpoint-folder needs one")
+    return made
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for path in folders:
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def new_folder(base: Path, model: str) -> Path:

@@ -105,6 +105,8 @@ class Settings:
     average_decay: float | None = None
     augment: str = "none"
     seed: int = 0
+    members: int = 1
+    """How many networks to train, with one seed after the other, whose mean probabilities count."""
     validation_split: float = 0.0
     patience: int | None = None
     train_data_dir: str | None = None
@@ -186,7 +188,7 @@ class Settings:
 KEPT_ON_RESUME = frozenset(
     {
         *("model", "loss", "batch_size", "optimizer", "average_decay", "augment"),
-        *("seed", "validation_split", "limit", "label_smoothing"),
+        *("seed", "members", "validation_split", "limit", "label_smoothing"),
     }
 )
 """What a training that is taken up again cannot change: what it has done so far would be of no use."""

@@ -344,3 +344,22 @@ def test_every_setting_has_a_flag_or_comes_from_files() -> None:
 
     names = {parameter.name for parameter in get_command(app).commands["train"].params}
     assert set(Settings().__dataclass_fields__) - names == set(FROM_FILES)
+
+
+def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: Path, tmp_path: Path) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--nb-epochs", 2)
+    result = mnistnet("train", *options, "--members", 2, "--seed", 3, "--checkpoint-folder", "both")
+    assert result.code == 0, result.err
+    assert files_in(tmp_path / "both") == ["member_1", "member_2", "run.toml"]
+    for number, seed in ((1, 3), (2, 4)):
+        alone = mnistnet("train", *options, "--seed", seed, "--checkpoint-folder", f"alone_{number}")
+        assert alone.code == 0, alone.err
+        assert_same_run(tmp_path / f"alone_{number}", tmp_path / "both" / f"member_{number}")
+    for path in (tmp_path / "both" / "member_2").iterdir():
+        path.unlink()
+    resumed = mnistnet("train", "--resume", "both")
+    assert resumed.code == 0, resumed.err
+    assert_same_run(tmp_path / "alone_2", tmp_path / "both" / "member_2")
+    assert resumed.out.splitlines()[-4:-1] == result.out.splitlines()[-4:-1]
+    refused = mnistnet("train", *options, "--members", 2, "--checkpoint-folder", "both")
+    assert_refused(refused, 2, "both: already holds a run; use --resume, --overwrite or another folder")
