@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.pictures.planes import Plane, border, coarse, resize, sliding
+from mnistnet.data.pictures.planes import Plane, border, coarse, fitted, resize, sliding
 
+_POLARITY_SIDE = 32  # a grid on which a median around every pixel costs little
+_AROUND = 0.5  # of the longer side: the square that "around" means
 _STROKE_SHARE = 0.4  # no stroke, nor where two cross, is wider than this part of a picture's longer side
 _MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, of a normal distribution
 
@@ -16,19 +18,32 @@ _MAD_TO_SIGMA = 1.4826  # median absolute deviation to standard deviation, of a 
 def ink_on_dark(grey: Plane) -> tuple[Plane, bool]:
     """Bright ink on a ground of 0, whichever way round it was drawn and however the light falls.
 
-    Ink is what departs from the light on the paper (`estimate_light`), to the side where the departures are
-    larger. Departures too wide for a stroke, such as a shadow's, are ground as well.
+    Ink is what departs from the light on the paper (`estimate_light`), to the side that `is_dark_on_light`
+    says. Departures too wide for a stroke, such as a shadow's, are ground as well.
 
     Returns:
         The ink, float32 (H, W), 0 to 255, not stretched; and whether it was darker than the ground.
     """
+    inverted = is_dark_on_light(grey)
     departure = grey - estimate_light(grey)
-    # the third moment: its sign is that of the few large departures, not of the many small ones
-    inverted = bool(np.sum(departure.astype(np.float64) ** 3) < 0.0)
     bright = -departure if inverted else departure
     ink = bright - wide_parts(bright)
     # an opening runs along the bottom of the grain; the ground is the middle of it
     return np.clip(ink - np.median(ink), 0.0, 255.0), inverted
+
+
+def is_dark_on_light(grey: Plane) -> bool:
+    """Whether ink is darker than its ground: by how pixels depart from the median around them.
+
+    Around most pixels there is more ground than ink, and that on either side of a shadow's edge.
+    """
+    grid = resize(grey, fitted(grey.shape, _POLARITY_SIDE))
+    width = 2 * round(_AROUND / 2 * max(grid.shape)) + 1
+    padded = np.pad(grid, width // 2, "reflect" if min(grid.shape) > width // 2 else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (width, width))
+    departure = grid.astype(np.float64) - np.median(windows, axis=(2, 3))
+    # the third moment: its sign is that of the few large departures, not of the many small ones
+    return bool(np.sum(departure**3) < 0.0)
 
 
 def wide_parts(plane: Plane) -> Plane:

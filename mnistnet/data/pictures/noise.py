@@ -65,14 +65,14 @@ def _drop_specks(ink: Plane) -> Plane:
 
 def _ink_and_grain(ink: Plane) -> tuple[float, float]:
     """How bright ink typically is, and the standard deviation of the grain on the ground."""
-    threshold = _otsu(ink)
+    threshold = otsu(ink)
     level = float(np.median(ink[ink > threshold])) if (ink > threshold).any() else 0.0
     # grain was cut off below 0, which leaves its upper half: its third quartile is at 0.6745 sigma
     grain = float(np.percentile(ink[ink <= threshold], 75.0)) / 0.6745
     return level, grain
 
 
-def _otsu(plane: Plane) -> float:
+def otsu(plane: Plane) -> float:
     """The threshold that parts values 0 to 255 best into two classes (Otsu 1979)."""
     counts = np.histogram(plane, bins=256, range=(0.0, 256.0))[0].astype(np.float64)
     values = np.arange(256) + 0.5

@@ -20,10 +20,11 @@ def border(grey: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def coarse(plane: Plane) -> Plane:
     """The picture on a coarse grid, for what changes slowly."""
-    return resize(plane, _fit(plane.shape, _GRID_SIDE)) if max(plane.shape) > _GRID_SIDE else plane
+    return resize(plane, fitted(plane.shape, _GRID_SIDE)) if max(plane.shape) > _GRID_SIDE else plane
 
 
-def _fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+def fitted(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """The (height, width) of a picture of this shape once its longer side is ``side``."""
     scale = side / max(shape)
     return max(round(shape[0] * scale), 1), max(round(shape[1] * scale), 1)
 

@@ -4,8 +4,8 @@ A picture of exactly the model's size is taken as it is, apart from becoming gre
 Any other picture for a greyscale model goes through the pipeline of MNIST itself (LeCun et al. 1998,
 "Gradient-based learning applied to document recognition", section III.A), one small pure function a step:
 
-    greyscale -> `ink_on_dark` -> `remove_noise` -> `crop_to_ink` -> `thicken_strokes` -> `scale_to_box`
-              -> `centre_by_mass`
+    greyscale -> `add_margin` -> `ink_on_dark` -> `remove_noise` -> `crop_to_ink` -> `thicken_strokes`
+              -> `scale_to_box` -> `centre_by_mass`
 
 Between these steps a picture is float32 (H, W), 0 = background, 255 = ink.
 """
@@ -22,6 +22,7 @@ from mnistnet.data.idx import by
 from mnistnet.data.pictures.decode import MAX_PIXELS, colour_pixels, decode, grey_pixels, no_picture, resized
 from mnistnet.data.pictures.framing import box_for, centre_by_mass, crop_to_ink, scale_to_box, thicken_strokes
 from mnistnet.data.pictures.light import ink_on_dark
+from mnistnet.data.pictures.margin import add_margin
 from mnistnet.data.pictures.noise import MIN_CONTRAST, blank, remove_noise
 from mnistnet.data.pictures.parts import digits_of
 from mnistnet.data.pictures.planes import Plane, border
@@ -173,7 +174,8 @@ def _check_not_blank(grey: Grey) -> None:
 
 def _digits_on(grey: Grey, size: tuple[int, int], notes: list[str], *, split: bool) -> tuple[Picture, ...]:
     """MNIST's pipeline: the digit, or each of the digits, on a picture of any size."""
-    ink, inverted = ink_on_dark(_working_size(grey))
+    paper = add_margin(_working_size(grey))
+    ink, inverted = ink_on_dark(paper)
     if inverted:
         notes.append(_INVERTED)
     clean = remove_noise(ink)

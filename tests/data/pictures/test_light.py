@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mnistnet.data.pictures.light import estimate_light, ink_on_dark, wide_parts
+from mnistnet.data.pictures.light import estimate_light, ink_on_dark, is_dark_on_light, wide_parts
 
 
 def test_light_is_found_below_the_ink():
@@ -34,3 +34,14 @@ def test_a_wide_shadow_is_no_ink():
     wide = wide_parts(plane)
     assert wide[30, 50] == pytest.approx(50)
     assert wide[30, 12] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_the_side_of_the_ink_is_found_across_a_shadows_edge(dark):
+    paper = np.full((100, 150), 210, np.float32)
+    paper[:, 90:] -= 60
+    sign = -1 if dark else 1
+    paper -= 0 if dark else 120
+    paper[30:70, 40:46] += sign * 80
+    paper[30:36, 40:60] += sign * 80
+    assert is_dark_on_light(paper) is dark
