@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 EXAMPLES = 12  # of each class, on a sheet
 
-data = typer.Typer(
-    name="data", help="Get published datasets, check and convert your own.", no_args_is_help=True
-)
+data = typer.Typer(name="data")
+
+
+@data.callback(invoke_without_command=True)
+def _data(context: typer.Context) -> None:
+    """Get published datasets, check and convert your own."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @data.command()
@@ -81,9 +86,8 @@ def check(
     from mnistnet.data.doctor import examine
     from mnistnet.files import check_target, write_atomically
 
-    for target in (sheet, fix):
-        if target is not None:
-            check_target(target)
+    if sheet is not None:
+        check_target(sheet)
     diagnosis = examine(source)
     if diagnosis.found is not None:
         _describe(diagnosis.found)

@@ -109,4 +109,6 @@ def test_wrong_use_is_one_line_and_leaves_nothing(
 
 
 def test_without_a_subcommand_help_is_shown(mnistnet: Mnistnet) -> None:
-    assert "Get published datasets, check and convert your own." in mnistnet("data").out
+    result = mnistnet("data")
+    assert (result.code, result.err) == (0, "")
+    assert "Get published datasets, check and convert your own." in result.out
