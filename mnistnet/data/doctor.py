@@ -69,7 +69,7 @@ def examine(source: Path) -> Diagnosis:
     try:
         found = find_data(source, damaged=damaged)
     except DataError as error:
-        return Diagnosis(None, None, tuple(Finding(text) for text in _unreadable(source, error)))
+        return Diagnosis(None, None, tuple(Finding(text) for text in (*damaged, *_unreadable(source, error))))
     findings = [Finding(text, found, "left out") for text in damaged]
     findings += [Finding(text) for text in found.warnings]
     mended = found

@@ -160,21 +160,22 @@ def _listed(path: Path, part: str, classes: object) -> Iterable[_File]:
 def _read_part(where: Path, files: list[_File], damaged: list[str] | None, size: Size | None) -> Part:
     if not files:
         raise DataError(f"{where}: empty dataset: no pictures")
-    images, labels = [], []
-    for path, label in files:
+    images, read = [], []
+    for file in files:
         try:
-            image = image_pixels(read_limited(path, _MOST_BYTES, PictureError))
+            image = image_pixels(read_limited(file.path, _MOST_BYTES, PictureError))
             images.append(image if size is None else resized(image, size))
-            labels.append(label)
+            read.append(file)
         except PictureError as error:
             # the system's own errors name the path already
-            said = str(error) if str(error).startswith(f"{path}: ") else f"{path}: {error}"
+            said = str(error) if str(error).startswith(f"{file.path}: ") else f"{file.path}: {error}"
             if damaged is None:
                 raise DataError(said) from error
             damaged.append(said)
     if not images:
         raise DataError(f"{where}: none of its {len(files)} pictures can be read")
-    return Part(_stacked(images, files), np.array(labels, np.intp), where, where)
+    labels = np.array([file.label for file in read], np.intp)
+    return Part(_stacked(images, read), labels, where, where)
 
 
 def _stacked(images: list[npt.NDArray[np.uint8]], files: list[_File]) -> npt.NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_helpers import DATA, NAMES
+from PIL import Image
 
 from mnistnet.data import write_idx
 from mnistnet.data.convert import write_data
@@ -175,6 +176,15 @@ def test_damaged_pictures_are_named_and_left_out(sound, tmp_path):
     )
     assert diagnosis.mended is not None
     assert len(diagnosis.mended.train.labels) == 498
+
+
+def test_pictures_of_two_sizes_do_not_hide_the_damaged_ones(sound, tmp_path):
+    write_data(sound, tmp_path / "set", "pictures")
+    paths = sorted((tmp_path / "set" / "train").rglob("*.png"), key=lambda path: path.name)
+    paths[3].write_bytes(b"")
+    Image.new("L", (9, 9)).save(paths[7])
+    findings = examine(tmp_path / "set").findings
+    assert [finding.text.partition(": ")[0] for finding in findings] == [str(paths[3]), str(paths[7])]
 
 
 def test_every_damaged_idx_file_is_named(sound, tmp_path):
