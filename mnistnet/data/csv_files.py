@@ -110,7 +110,7 @@ def _part(path: Path) -> Part:
             table, layout = _table(content)
             content.check_end()
         except DataError as error:
-            raise type(error)(f"{path}: {error}") from error
+            raise error.at(path) from error
         except MemoryError as error:
             raise DataError(f"{path}: does not fit in memory") from error
     labels = table[:, layout.label].astype(np.intp)

@@ -20,6 +20,8 @@ DIGITS = tuple("0123456789")
 
 CLASSES_FILE = "classes.txt"
 """A file beside the data with the name of every class, one a line, in the order of their labels."""
+MOST_CLASSES = 1 << 16
+"""Labels beyond are a mistake in the data, not classes to make room for."""
 HELD_BACK = 1 / 7
 """Share of the images that becomes the test part where there is none: MNIST's own."""
 

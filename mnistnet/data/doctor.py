@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.dataset import DIGITS, Found, Part
+from mnistnet.data.dataset import DIGITS, MOST_CLASSES, Found, Part
 from mnistnet.data.idx import read_idx
 from mnistnet.data.idx_folder import has_idx_names, idx_files
 from mnistnet.data.listing import names_in
@@ -87,11 +87,12 @@ def class_counts(part: Part, classes: int) -> npt.NDArray[np.intp]:
 
 
 def class_names(found: Found) -> tuple[str, ...]:
-    """The names of the classes: the data's own, digits, or as many numbers as there are labels."""
+    """The names of the classes: the data's own, digits, or as many numbers as there may be labels."""
     if found.class_names is not None:
         return found.class_names
     highest = max(int(part.labels.max()) for part in found.parts)
-    return DIGITS if highest < len(DIGITS) else tuple(str(label) for label in range(highest + 1))
+    beyond = len(DIGITS) <= highest < MOST_CLASSES
+    return tuple(str(label) for label in range(highest + 1)) if beyond else DIGITS
 
 
 def _unreadable(source: Path, error: DataError) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.dataset import CLASSES_FILE, DIGITS, Found, Part, read_class_names
+from mnistnet.data.dataset import CLASSES_FILE, DIGITS, MOST_CLASSES, Found, Part, read_class_names
 from mnistnet.data.idx import by
 from mnistnet.data.listing import names_in, natural
 from mnistnet.data.pictures.decode import SUFFIXES, image_pixels, resized
@@ -147,8 +147,10 @@ def _listed(path: Path, part: str, classes: object) -> Iterable[_File]:
     inside = folder.resolve()
     for label, names in sorted(classes.items(), key=lambda item: natural(item[0])):
         where = f"{path}: {part}.{label}"
-        if not (label.isascii() and label.isdigit() and int(label) >= 1):
+        if not (label.isascii() and label.isdigit() and label.strip("0")):
             raise DataError(f"{where}: labels start at 1, found {label!r}")
+        if len(label) > 9 or int(label) > MOST_CLASSES:
+            raise DataError(f"{where}: expected a label of at most {MOST_CLASSES}")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{where}: expected a list of paths")
         for name in names:

@@ -25,8 +25,14 @@ def names_in(folder: Path) -> list[str]:
     return sorted(names, key=natural)
 
 
-def natural(name: str) -> tuple[tuple[str | int, ...], str]:
+def natural(name: str) -> tuple[tuple[str | tuple[int, str], ...], str]:
     """A sort key by which numbers inside names count as numbers: ``2.png`` before ``10.png``."""
     # text and digits alternate, so that text is only ever compared with text
     pieces = re.split(r"([0-9]+)", name)
-    return tuple(int(piece) if i % 2 else piece for i, piece in enumerate(pieces)), name
+    return tuple(_number(piece) if i % 2 else piece for i, piece in enumerate(pieces)), name
+
+
+def _number(digits: str) -> tuple[int, str]:
+    """What sorts as the number does, however long it is."""
+    significant = digits.lstrip("0")
+    return len(significant), significant

@@ -109,6 +109,13 @@ def test_labels_off_by_one(sound, tmp_path):
     )
 
 
+def test_a_label_that_is_no_class_at_all(sound, tmp_path):
+    hurt = replace(sound.train, labels=np.where(np.arange(500) == 3, 2_000_000_000, sound.train.labels))
+    (finding,) = examined(replace(sound, train=hurt), tmp_path).findings
+    assert finding.text.startswith("labels run from 0 to 2000000000, but there are 10 classes")
+    assert finding.mended is None
+
+
 def test_fractions_stored_as_bytes(sound, tmp_path):
     binary = sound.changed(lambda part: replace(part, images=(part.images > 127).astype(np.uint8)))
     check(

@@ -156,6 +156,14 @@ def test_row_40_labels_start_at_1(tmp_path, label):
     )
 
 
+@pytest.mark.parametrize("label", ["65537", "9" * 5000])
+def test_a_label_that_would_make_too_many_classes(tmp_path, label):
+    path = metadata(tmp_path, {"train": {label: ["a.png"]}})
+    assert message(read_metadata_folder, tmp_path) == (
+        f"{path}: train.{label}: expected a label of at most 65536"
+    )
+
+
 @pytest.mark.parametrize(
     ("document", "says"),
     [
