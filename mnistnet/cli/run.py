@@ -68,26 +68,17 @@ def run(
 
         mnistnet run ckpt house-number.jpg --split --explain why.png
     """
-    from mnistnet.data.pictures import read_digits, read_picture
-    from mnistnet.files import write_atomically
     from mnistnet.formats.checkpoint import find_checkpoint
 
     source = find_checkpoint(checkpoint)
     if explain is not None:
         _check_explanation(explain, [source, *map(Path, images)])
     classifier = read_classifier(source, size_limit)
-    shape = classifier.network.input_shape
     failed: MnistnetError | None = None
-    steps: list[tuple[Step, ...]] = []
+    seen: list[_Sight] = []
     for name in images:
         try:
-            content = sys.stdin.buffer.read() if name == "-" else Path(name)
-            called = "stdin" if name == "-" else name
-            if split:
-                pictures = read_digits(content, shape, name=called)  # type: ignore[arg-type]
-            else:
-                pictures = (read_picture(content, shape, name=called),)  # type: ignore[arg-type]
-            sights = [_look(classifier, picture, called) for picture in pictures]
+            sights = _look(classifier, name, split=split)
         except MnistnetError as error:
             if as_json:
                 typer.echo(json.dumps(_failure(name, error), ensure_ascii=False))
@@ -97,23 +88,19 @@ def run(
             warn(str(error))
             failed = error
             continue
-        steps += [picture.steps for picture in pictures]
+        seen += sights
         if as_json:
             for sight in sights:
                 typer.echo(json.dumps(_record(name, classifier, sight, split=split), ensure_ascii=False))
-            continue
-        if len(images) > 1:
-            typer.echo(f"{name}:")
-        if explain is not None:
-            for picture in pictures:
-                _show_steps(picture.steps)
-        _show_digits(sights) if split else _show(classifier, sights[0])
-    if explain is not None and steps:
-        from mnistnet.data.pictures.drawing import chain_picture
-
-        write_atomically(explain, chain_picture(steps))
-        if not as_json:
-            typer.echo(f"Explained in {explain}")
+        else:
+            if len(images) > 1:
+                typer.echo(f"{name}:")
+            if explain is not None:
+                for sight in sights:
+                    _show_steps(sight.picture.steps)
+            _show_digits(sights) if split else _show(classifier, sights[0])
+    if explain is not None and seen:
+        _write_explanation(explain, [sight.picture.steps for sight in seen], said=not as_json)
     if failed is not None:
         raise typer.Exit(failed.exit_code)
 
@@ -134,7 +121,22 @@ class _Sight:
         return self.probability < self.threshold
 
 
-def _look(classifier: Classifier, picture: Picture, name: str) -> _Sight:
+def _look(classifier: Classifier, name: str, *, split: bool) -> list[_Sight]:
+    """What the network makes of a picture file or of stdin: of each digit on it, or of the whole."""
+    from mnistnet.data.pictures import read_digits, read_picture
+
+    content = sys.stdin.buffer.read() if name == "-" else Path(name)
+    called = "stdin" if name == "-" else name
+    c, h, w = classifier.network.input_shape
+    pictures = (
+        read_digits(content, (c, h, w), name=called)
+        if split
+        else (read_picture(content, (c, h, w), name=called),)
+    )
+    return [_sight(classifier, picture, called) for picture in pictures]
+
+
+def _sight(classifier: Classifier, picture: Picture, name: str) -> _Sight:
     import numpy as np
 
     from mnistnet.data.confidence import FALLBACK
@@ -159,6 +161,15 @@ def _check_explanation(path: Path, inputs: list[Path]) -> None:
     check_target(path)
     if any(same_file(path, given) for given in inputs if given.exists()):
         raise UsageError(f"--explain: {path} would overwrite a file that is read")
+
+
+def _write_explanation(path: Path, rows: list[tuple[Step, ...]], *, said: bool) -> None:
+    from mnistnet.data.pictures.drawing import chain_picture
+    from mnistnet.files import write_atomically
+
+    write_atomically(path, chain_picture(rows))
+    if said:
+        typer.echo(f"Explained in {path}")
 
 
 # --- for programs -----------------------------------------------------------------------------------------
