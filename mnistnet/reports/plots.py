@@ -188,10 +188,11 @@ def first_filters(network: Network) -> Figure | None:
     columns = min(len(shown), 16 if len(shown) > 16 else 8)
     rows = ceil(len(shown) / columns)
     figure = Figure(figsize=(9, 8.4 / columns * rows + 0.6), layout="constrained")
-    largest = float(np.abs(shown).max()) or 1.0
+    # a few weights far larger than all others would leave those without colour
+    largest = float(np.percentile(np.abs(shown), 99)) or 1.0
     for axes, filter_ in zip(_tiles(figure, rows, columns), shown, strict=False):
         image = axes.imshow(filter_, cmap=DIVERGING, vmin=-largest, vmax=largest)
-    figure.colorbar(image, ax=figure.axes, shrink=0.9, label="weight", aspect=30)
+    figure.colorbar(image, ax=figure.axes, shrink=0.9, label="weight", aspect=30, extend="both")
     more = f", the first {MOST_FILTERS} of {len(weights)}" if len(weights) > MOST_FILTERS else ""
     figure.suptitle(f"{title}{more}")
     return figure
