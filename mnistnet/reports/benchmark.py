@@ -133,7 +133,7 @@ def _mnistnet(
 ) -> dict[str, Turn]:
     """Training with the processes it would take by itself; prediction from bytes."""
     network, size = classifier.network, settings.batch_size
-    workers = choose_workers(network, size, None if settings.cores > 1 else 1)
+    workers = min(choose_workers(network, size), settings.cores)
 
     def training() -> list[float]:
         loss = LOSSES[loss_for(network.layers[-1].kind)]()

@@ -104,7 +104,8 @@ def test_colour_and_weights_that_are_not_finite_are_refused(tmp_path: Path) -> N
     with pytest.raises(ExportError, match=r"draws in grey: expected an input of \(1, H, W\), found \(3"):
         export_html(colour, tmp_path / "a.html", images=np.zeros((1, 3, 8, 8), np.uint8))
     broken = Classifier(build("mlp"), DIGITS)
-    broken.network.vector[0] = np.nan
+    # finite weights, whose product is not
+    broken.network.vector[:] = 3e38
     with pytest.raises(ExportError, match="not finite"):
         export_html(broken, tmp_path / "a.html", images=PROOF)
     with pytest.raises(OutputError, match="is a directory"):
@@ -147,7 +148,7 @@ def draw(page: Page, points: list[tuple[float, float]]) -> None:
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
-        page.mouse.move(*place, steps=4)
+        page.mouse.move(*place, steps=2)
     page.mouse.up()
 
 
@@ -239,7 +240,7 @@ def test_every_layer_computes_what_the_engine_computes(opened: Any, name: str) -
 def pictures() -> Iterator[np.ndarray]:
     """Grey pictures of many sizes: digits bright and dark, photographed, grainy, drawn thin and thick."""
     rng = np.random.default_rng(0)
-    for i, digit in enumerate(PROOF[:16, 0]):
+    for i, digit in enumerate(PROOF[:10, 0]):
         height, width = rng.integers(30, 700, 2) if i % 3 else (300, 220)
         ink = (
             np.asarray(Image.fromarray(digit).resize((int(width), int(height)), Image.Resampling.BICUBIC))

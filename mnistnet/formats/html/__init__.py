@@ -59,7 +59,8 @@ def export_html(
         show_images: whether the page offers them as examples.
 
     Raises:
-        ExportError: the network does not read grey images, or a layer has no JavaScript form.
+        ExportError: the network does not read grey images, a layer has no JavaScript form, or the outputs
+            are not finite.
         OutputError: the file cannot be written.
     """
     check_target(path)
@@ -107,8 +108,6 @@ def _check(network: Network) -> None:
         raise ExportError(
             f"the page draws in grey: expected an input of (1, H, W), found {network.input_shape}"
         )
-    if not np.isfinite(network.vector).all():
-        raise ExportError("the weights are not finite: train again, with a lower learning rate")
 
 
 def _input(classifier: Classifier) -> dict[str, float]:
@@ -140,6 +139,8 @@ def _weights(network: Network) -> bytes:
 def _examples(classifier: Classifier, images: npt.NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Images with the engine's probabilities: the first of each class that it sees, in their order."""
     probabilities = classifier.probabilities(images)
+    if not np.isfinite(probabilities).all():
+        raise ExportError("the network's outputs are not finite: train again, with a lower learning rate")
     _, first = np.unique(probabilities.argmax(axis=1), return_index=True)
     return [
         {"pixels": base64_text(images[index].tobytes()), "probabilities": probabilities[index].tolist()}
