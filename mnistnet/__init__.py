@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mnistnet.engine.optimizers import SGD, Adam, AdamW
     from mnistnet.errors import MnistnetError
     from mnistnet.formats import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
+    from mnistnet.formats.html import export_html
     from mnistnet.formats.onnx_export import export_onnx
     from mnistnet.models import Classifier, build
     from mnistnet.reports import Evaluation, evaluate
@@ -39,6 +40,7 @@ _HOMES = {
     "mnistnet.engine.optimizers": ("SGD", "Adam", "AdamW"),
     "mnistnet.errors": ("MnistnetError",),
     "mnistnet.formats": ("Checkpoint", "find_checkpoint", "load_checkpoint", "save_checkpoint"),
+    "mnistnet.formats.html": ("export_html",),
     "mnistnet.formats.onnx_export": ("export_onnx",),
     "mnistnet.models": ("Classifier", "build"),
     "mnistnet.reports": ("Evaluation", "evaluate"),
@@ -75,6 +77,7 @@ __all__ = [
     "__version__",
     "build",
     "evaluate",
+    "export_html",
     "export_onnx",
     "find_checkpoint",
     "load_checkpoint",
