@@ -14,6 +14,8 @@ const bars = network.classes.map(newBar);
 const rows = newRows();
 let scheduled = false;
 let lightUp = false;
+let lookTime = 0;
+let complaint = "";
 let speaking = 0;
 let nextExample = Math.floor(Math.random() * network.examples.length);
 let lastTensors = null;
@@ -36,23 +38,29 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 }
 
-/** Look at the paper before the next frame, however often it changes until then. */
+/** Look at the paper soon, however often it changes until then; on a slow phone half of the time is the pen's. */
 function schedule(settled) {
   lightUp ||= settled;
   if (scheduled) return;
   scheduled = true;
-  requestAnimationFrame(() => {
+  setTimeout(() => {
+    const started = performance.now();
     scheduled = false;
     look();
     lightUp = false;
-  });
+    lookTime = performance.now() - started;
+  }, lookTime);
 }
 
 function look() {
   byId("hint").hidden = !surface.empty;
   byId("undo").disabled = byId("clear").disabled = surface.empty;
   const grey = surface.grey();
-  if (!grey) return showNothing("");
+  if (!grey) {
+    showNothing(complaint);
+    complaint = "";
+    return;
+  }
   try {
     const {pixels, notes} = readPicture(grey, size);
     showReading(pixels, notes);
@@ -229,8 +237,8 @@ async function openFile(file) {
     const {image, grey} = await openPicture(file, size);
     surface.show(image, grey);
   } catch {
+    complaint = "This file cannot be read as a picture.";
     surface.clear();
-    requestAnimationFrame(() => showNothing("This file cannot be read as a picture."));
   }
 }
 
