@@ -1,0 +1,59 @@
+"""Running an ONNX graph operator by operator, in NumPy: for what is no chain of the engine's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mnistnet.engine.arrays import AnyArray
+from mnistnet.engine.blas import one_thread
+from mnistnet.errors import CheckpointError
+from mnistnet.formats.onnx_graph import Graph, Node
+from mnistnet.formats.onnx_operators import find_operator
+
+
+def run_graph(graph: Graph, inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
+    """The graph's outputs, in order, for its inputs by name.
+
+    Raises:
+        CheckpointError: an input is missing, or ``node ...`` cannot be computed.
+    """
+    values = {**graph.constants, **inputs}
+    for value in graph.inputs:
+        if value.name not in inputs:
+            raise CheckpointError(f"input {value.name!r}: missing")
+    last_use = {name: node.index for node in graph.nodes for name in node.inputs}
+    kept = {value.name for value in graph.outputs}
+    # the specification lets numbers overflow; who asked looks at the result
+    with one_thread(), np.errstate(all="ignore"):
+        for node in graph.nodes:
+            values |= run_node(node, graph.opset, values)
+            for name in set(node.inputs) - kept:
+                if last_use[name] == node.index:
+                    values.pop(name, None)
+    return [values[value.name] for value in graph.outputs]
+
+
+def run_node(node: Node, opset: int, values: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """The outputs of one node by name.
+
+    Raises:
+        CheckpointError: ``node ...`` cannot be computed; says which and why.
+    """
+    inputs = [values[name] if name else None for name in node.inputs]
+    try:
+        function = find_operator(node.op_type, opset, node.domain, node.attributes)
+        found = function(*inputs, **node.attributes)
+    except CheckpointError as error:
+        raise error.at(f"{node.where} ({node.op_type})") from error
+    except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{node.where} ({node.op_type}): cannot be computed as the file has it: {reason}"
+        ) from error
+    outputs = found if isinstance(found, tuple) else (found,)
+    if len(outputs) < len(node.outputs):
+        raise CheckpointError(f"{node.where} ({node.op_type}): output {len(outputs) + 1} is not supported")
+    # NumPy turns a 0-d array into a scalar now and then
+    return {name: np.asarray(value) for name, value in zip(node.outputs, outputs, strict=False) if name}
