@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mnistnet.data import Dataset, Picture, Splits, load_data, read_digits, read_picture
     from mnistnet.engine.arrays import PixelScale
-    from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax
+    from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax, ZeroPad2d
     from mnistnet.engine.network import Network
     from mnistnet.engine.optimizers import SGD, Adam, AdamW
     from mnistnet.errors import MnistnetError
@@ -35,7 +35,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "mnistnet.data": ("Dataset", "Picture", "Splits", "load_data", "read_digits", "read_picture"),
     "mnistnet.engine.arrays": ("PixelScale",),
-    "mnistnet.engine.layers": ("Conv2d", "Dense", "Flatten", "Layer", "MaxPool2d", "ReLU", "Softmax"),
+    "mnistnet.engine.layers": (
+        "Conv2d",
+        "Dense",
+        "Flatten",
+        "Layer",
+        "MaxPool2d",
+        "ReLU",
+        "Softmax",
+        "ZeroPad2d",
+    ),
     "mnistnet.engine.network": ("Network",),
     "mnistnet.engine.optimizers": ("SGD", "Adam", "AdamW"),
     "mnistnet.errors": ("MnistnetError",),
@@ -74,6 +83,7 @@ __all__ = [
     "Trainer",
     "TrainerState",
     "TrainingConfig",
+    "ZeroPad2d",
     "__version__",
     "build",
     "evaluate",

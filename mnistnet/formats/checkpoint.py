@@ -379,7 +379,7 @@ def _read_layers(
                 f"layer {index} ({layer.kind}): too large: expected at most {MOST_VALUES} values, "
                 f"found an output of {shape} and {size} parameters so far"
             )
-        config = layer.config()
+        config = [field.name for field in fields(layer) if field.init]
         for name in item:
             if name != "kind" and name not in config and name not in wanted:
                 known = ", ".join(["kind", *config, *wanted])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from mnistnet import __version__
@@ -38,6 +39,7 @@ from mnistnet.engine.layers import (
     Sigmoid,
     Softmax,
     Tanh,
+    ZeroPad2d,
 )
 from mnistnet.errors import ExportError
 from mnistnet.files import check_target, write_atomically
@@ -169,9 +171,12 @@ class _Graph:
         self.initializers: list[onnx.TensorProto] = []
 
     def weight(self, name: str, values: AnyArray) -> str:
-        """Add float32 values as raw little-endian bytes; the name."""
-        raw = np.ascontiguousarray(values, "<f4").tobytes()
-        self.initializers.append(helper.make_tensor(name, TensorProto.FLOAT, values.shape, raw, raw=True))
+        """Add values as float32; the name."""
+        return self.constant(name, np.asarray(values, np.float32))
+
+    def constant(self, name: str, values: AnyArray) -> str:
+        """Add values as raw little-endian bytes; the name."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
 
@@ -217,6 +222,10 @@ class OnnxSite:
         self._graph.nodes.append(helper.make_node(operator, list(inputs), [output], name=name, **attributes))
         return output
 
+    def integers(self, name: str, values: Sequence[int]) -> str:
+        """Add a constant list; its name."""
+        return self._graph.constant(f"{self._index}.{self._layer.kind}.{name}", np.array(values, np.int64))
+
     def number(self, name: str, value: float) -> str:
         """Add a constant; its name."""
         return self._graph.weight(f"{self._index}.{self._layer.kind}.{name}", np.asarray(value, np.float32))
@@ -247,7 +256,15 @@ def _(layer: Conv2d, site: OnnxSite) -> None:
         kernel_shape=list(layer.kernel_size),
         strides=list(layer.stride),
         pads=[*layer.padding, *layer.padding],
+        dilations=list(layer.dilation),
+        group=layer.groups,
     )
+
+
+@add_nodes.register
+def _(layer: ZeroPad2d, site: OnnxSite) -> None:
+    pads = [0, 0, layer.top, layer.left, 0, 0, layer.bottom, layer.right]
+    site.apply("Pad", site.input, site.integers("pads", pads), mode="constant")
 
 
 @add_nodes.register

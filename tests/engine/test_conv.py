@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mnistnet.engine import blas
 from mnistnet.engine.layers import Conv2d, MaxPool2d, lowering
 from mnistnet.engine.layers.winograd import suits
+from mnistnet.errors import ShapeError
 
 
 @dataclass(frozen=True)
@@ -236,3 +237,79 @@ def test_cross_correlation_does_not_flip_the_kernel():
         [Conv2d(1, (2, 2))], x, np.ones((1, 1, 2, 2)), {"0.weight": weight, "0.bias": np.array([10.0])}
     )
     assert_array_equal(found.y, [[[[10, 12], [16, 18]]]])
+
+
+def test_groups_and_dilation_by_hand():
+    """Two groups of one channel each; the kernel's two rows lie two apart."""
+    x = np.array([[[[1.0], [2.0], [3.0], [4.0]], [[5.0], [6.0], [7.0], [8.0]]]])
+    weight = np.array([[[[1.0], [10.0]]], [[[2.0], [-1.0]]]])
+    layer = Conv2d(2, (2, 1), dilation=(2, 1), groups=2)
+    dy = np.ones((1, 2, 2, 1))
+    found = run_layers([layer], x, dy, {"0.weight": weight, "0.bias": np.array([0.5, 0.0])})
+    # 1 + 10 x 3, 2 + 10 x 4; 2 x 5 - 7, 2 x 6 - 8
+    assert_array_equal(found.y, [[[[31.5], [42.5]], [[3.0], [4.0]]]])
+    assert_array_equal(found.parameters["0.weight"], [[[[3.0], [7.0]]], [[[11.0], [15.0]]]])
+    assert_array_equal(found.dx, [[[[1.0], [1.0], [10.0], [10.0]], [[2.0], [2.0], [-1.0], [-1.0]]]])
+
+
+@given(cases(), st.integers(1, 4), st.tuples(st.integers(1, 3), st.integers(1, 3)))
+def test_groups_and_dilation_are_plain_convolutions(case, groups, dilation):
+    """Each group on its own, its kernel with zeros in the gaps."""
+    case = replace(case, n=case.n % 9 + 1, c=case.c * groups, k=case.k * groups)
+    layer = replace(case.layer, groups=groups, dilation=dilation)
+    (r, s), (dr, ds) = case.kernel, dilation
+    case = replace(case, h=case.h + (r - 1) * (dr - 1), w=case.w + (s - 1) * (ds - 1))
+    rng = np.random.default_rng(case.n)
+    x = rng.standard_normal((case.n, case.c, case.h, case.w))
+    weight = rng.standard_normal((case.k, case.c // groups, r, s))
+    bias = rng.standard_normal(case.k)
+    dy = rng.standard_normal((case.n, *layer.output_shape(x.shape[1:])))
+    found = run_layers([layer], x, dy, {"0.weight": weight, "0.bias": bias})
+    wide = np.zeros((*weight.shape[:2], *layer.extent))
+    wide[:, :, ::dr, ::ds] = weight
+    parts = [
+        (
+            run_layers(
+                [
+                    replace(
+                        layer,
+                        out_channels=case.k // groups,
+                        groups=1,
+                        dilation=(1, 1),
+                        kernel_size=layer.extent,
+                    )
+                ],
+                a,
+                b,
+                {"0.weight": v, "0.bias": c},
+            )
+        )
+        for a, b, v, c in zip(
+            np.split(x, groups, 1),
+            np.split(dy, groups, 1),
+            np.split(wide, groups),
+            np.split(bias, groups),
+            strict=True,
+        )
+    ]
+    assert_allclose(found.y, np.concatenate([p.y for p in parts], 1), rtol=1e-9, atol=1e-9)
+    assert_allclose(found.dx, np.concatenate([p.dx for p in parts], 1), rtol=1e-9, atol=1e-9)
+    d_wide = np.concatenate([p.parameters["0.weight"] for p in parts])[:, :, ::dr, ::ds]
+    assert_allclose(found.parameters["0.weight"], d_wide, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Conv2d(5, 3, groups=2), "out_channels 5 must be a multiple of groups 2"),
+        (lambda: Conv2d(4, 3, groups=0), "groups must be a whole number >= 1, found 0"),
+        (
+            lambda: Conv2d(4, 3, groups=2).output_shape((3, 9, 9)),
+            "in 2 equal groups, found 3 channels",
+        ),
+        (lambda: Conv2d(4, 3, dilation=4).output_shape((1, 8, 8)), "a kernel of 9 does not fit into 8"),
+    ],
+)
+def test_groups_and_dilation_that_do_not_fit(make, message):
+    with pytest.raises(ShapeError, match=message):
+        make()

@@ -31,6 +31,7 @@ from mnistnet.engine.layers import (
     Sigmoid,
     Softmax,
     Tanh,
+    ZeroPad2d,
     layer_from_config,
 )
 from mnistnet.engine.network import Network
@@ -58,6 +59,12 @@ EXAMPLES = [
     Example(Conv2d(2, (2, 3), stride=(1, 2), padding=(0, 2)), (1, 4, 4), (2, 3, 3)),
     Example(Conv2d(2, (3, 3), padding=(1, 1)), (2, 3, 3), (2, 3, 3)),
     Example(Conv2d(34, (1, 2)), (1, 2, 3), (34, 2, 2)),
+    Example(Conv2d(4, (2, 2), groups=2), (6, 3, 3), (4, 2, 2)),
+    Example(Conv2d(6, (3, 3), padding=(1, 1), groups=3), (3, 4, 3), (6, 4, 3)),
+    Example(Conv2d(2, (2, 3), dilation=(2, 1)), (2, 5, 4), (2, 3, 2)),
+    Example(Conv2d(4, (2, 2), (2, 1), (1, 2), dilation=(1, 3), groups=2), (2, 4, 3), (4, 3, 4)),
+    Example(ZeroPad2d(1, 0, 2, 1), (2, 3, 2), (2, 4, 5)),
+    Example(ZeroPad2d(), (1, 2, 2), (1, 2, 2)),
     Example(MaxPool2d((2, 2)), (2, 4, 4), (2, 2, 2)),
     Example(MaxPool2d((2, 2)), (1, 5, 3), (1, 2, 1)),
     Example(MaxPool2d((2, 3), stride=(1, 2)), (2, 4, 5), (2, 3, 2)),
@@ -159,7 +166,8 @@ def test_configuration_survives_json(example):
     assert type(again) is type(example.layer)
     assert again == example.layer
     assert json.dumps(again.config()) == text
-    assert set(again.config()) == {f.name for f in fields(again) if f.init}
+    defaulted = {"dilation", "groups"}  # which conv2d leaves out where they are 1
+    assert set(again.config()) | defaulted == {f.name for f in fields(again) if f.init} | defaulted
 
 
 @every_example

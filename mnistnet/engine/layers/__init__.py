@@ -8,6 +8,7 @@ from mnistnet.engine.layers.dropout import Dropout
 from mnistnet.engine.layers.flatten import Flatten
 from mnistnet.engine.layers.gelu import GELU
 from mnistnet.engine.layers.normalization import BatchNorm
+from mnistnet.engine.layers.padding import ZeroPad2d
 from mnistnet.engine.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Tanh",
+    "ZeroPad2d",
     "layer_from_config",
 ]
