@@ -38,6 +38,11 @@ class Classifier:
     confidence_threshold: float | None = None
     """The probability from which on a prediction is relied on; None where it was not calibrated."""
 
+    @property
+    def input_shape(self) -> Shape:
+        """(C, H, W) of a picture."""
+        return self.network.input_shape
+
     def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""
         return self.network.predict(images, pixels=self.pixels, threads=threads)

@@ -60,7 +60,7 @@ GUESTS = {
     "matplotlib": ["reports/*"],
     "sklearn": ["sklearn.py"],
     "torch": ["reports/benchmark.py", "reports/torch_twin.py"],
-    "onnxruntime": ["reports/benchmark.py"],
+    "onnxruntime": ["formats/onnx_verify.py", "reports/benchmark.py"],
     # the only concurrency in the package, and the lock that one thread for BLAS takes
     "concurrent": ["engine/workers.py"],
     "mmap": ["engine/workers.py"],

@@ -65,6 +65,17 @@ def test_what_is_not_supported_is_named() -> None:
         onnx_backend.prepare(model)
 
 
+def test_chains_run_on_the_engine_and_others_operator_by_operator() -> None:
+    """Both ways are among the cases above."""
+    assert onnx_backend.prepare(RELU).engine is not None
+    residual = _model(helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Add", ["a", "x"], ["y"]))
+    prepared = onnx_backend.prepare(residual)
+    assert prepared.engine is None
+    assert prepared.run(X).y.tolist() == [[-1, 4]]
+    # another type than the engine's
+    assert onnx_backend.prepare(RELU).run(X.astype(np.float64)).y.dtype == np.float64
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [([], "input 'x': missing"), ([X, X], r"expected 1 inputs \(x\), found 2")],

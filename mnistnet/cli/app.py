@@ -14,9 +14,11 @@ from mnistnet.cli.console import warn
 from mnistnet.cli.data import data
 from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.export import export
+from mnistnet.cli.import_model import import_model
 from mnistnet.cli.info import info
 from mnistnet.cli.run import run
 from mnistnet.cli.train import train
+from mnistnet.cli.verify import verify
 from mnistnet.errors import MnistnetError
 
 INTERRUPTED = 130
@@ -33,6 +35,8 @@ app.command()(info)
 app.command()(bench)
 app.command()(export)
 app.add_typer(data)
+app.command("import")(import_model)
+app.command()(verify)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnistnet.models import Classifier
     from mnistnet.reports.evaluation import Evaluation
 
-SizeLimit = Annotated[int, typer.Option(help="Largest checkpoint to read, in MiB.", min=1, max=1 << 20)]
+SizeLimit = Annotated[int, typer.Option(help="Largest model to read, in MiB.", min=1, max=1 << 20)]
 DEFAULT_SIZE_LIMIT = 256
 
 

@@ -17,14 +17,14 @@ from mnistnet.cli.console import (
     bar,
     blocks,
     percent,
-    read_classifier,
     warn,
 )
+from mnistnet.cli.model_file import InputScale, InputShape, InputShift, read_model
 from mnistnet.errors import CheckpointError, MnistnetError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.data.pictures import Picture, Step
-    from mnistnet.models import Classifier
+    from mnistnet.formats.foreign import Predictor
 
 BLANK, SEVERAL, UNSURE = "blank", "several digits", "low confidence"
 """The marks of ``--json``."""
@@ -32,7 +32,11 @@ BLANK, SEVERAL, UNSURE = "blank", "several digits", "low confidence"
 
 def run(
     checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, or a folder: its newest checkpoint.", show_default=False)
+        Path,
+        typer.Argument(
+            help="A checkpoint, a folder (its newest checkpoint), an ONNX model, an rsnet checkpoint.",
+            show_default=False,
+        ),
     ],
     images: Annotated[
         list[str],
@@ -41,6 +45,9 @@ def run(
             show_default=False,
         ),
     ],
+    input_shape: InputShape = None,
+    input_scale: InputScale = None,
+    input_shift: InputShift = None,
     size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
     split: Annotated[
         bool, typer.Option("--split", help="Read several digits from a picture, left to right.")
@@ -67,18 +74,23 @@ def run(
         mnistnet run ckpt photo.jpg scan.png --json
 
         mnistnet run ckpt house-number.jpg --split --explain why.png
+
+        mnistnet run model.onnx photo.jpg
     """
     from mnistnet.formats.checkpoint import find_checkpoint
 
     source = find_checkpoint(checkpoint)
     if explain is not None:
         _check_explanation(explain, [source, *map(Path, images)])
-    classifier = read_classifier(source, size_limit)
+    model = read_model(source, size_limit, input_shape, input_scale, input_shift)
+    for note in model.notes:
+        warn(f"{source}: {note}")
+    predictor = model.predictor
     failed: MnistnetError | None = None
     seen: list[_Sight] = []
     for name in images:
         try:
-            sights = _look(classifier, name, split=split)
+            sights = _look(predictor, name, split=split)
         except MnistnetError as error:
             if as_json:
                 typer.echo(json.dumps(_failure(name, error), ensure_ascii=False))
@@ -91,14 +103,14 @@ def run(
         seen += sights
         if as_json:
             for sight in sights:
-                typer.echo(json.dumps(_record(name, classifier, sight, split=split), ensure_ascii=False))
+                typer.echo(json.dumps(_record(name, predictor, sight, split=split), ensure_ascii=False))
         else:
             if len(images) > 1:
                 typer.echo(f"{name}:")
             if explain is not None:
                 for sight in sights:
                     _show_steps(sight.picture.steps)
-            _show_digits(sights) if split else _show(classifier, sights[0])
+            _show_digits(sights) if split else _show(predictor, sights[0])
     if explain is not None and seen:
         _write_explanation(explain, [sight.picture.steps for sight in seen], said=not as_json)
     if failed is not None:
@@ -121,34 +133,34 @@ class _Sight:
         return self.probability < self.threshold
 
 
-def _look(classifier: Classifier, name: str, *, split: bool) -> list[_Sight]:
+def _look(predictor: Predictor, name: str, *, split: bool) -> list[_Sight]:
     """What the network makes of a picture file or of stdin: of each digit on it, or of the whole."""
     from mnistnet.data.pictures import read_digits, read_picture
 
     content = sys.stdin.buffer.read() if name == "-" else Path(name)
     called = "stdin" if name == "-" else name
-    c, h, w = classifier.network.input_shape
+    c, h, w = predictor.input_shape
     pictures = (
         read_digits(content, (c, h, w), name=called)
         if split
         else (read_picture(content, (c, h, w), name=called),)
     )
-    return [_sight(classifier, picture, called) for picture in pictures]
+    return [_sight(predictor, picture, called) for picture in pictures]
 
 
-def _sight(classifier: Classifier, picture: Picture, name: str) -> _Sight:
+def _sight(predictor: Predictor, picture: Picture, name: str) -> _Sight:
     import numpy as np
 
     from mnistnet.data.confidence import FALLBACK
 
-    probabilities = classifier.probabilities(picture.pixels[None])[0]
+    probabilities = predictor.probabilities(picture.pixels[None])[0]
     if not np.isfinite(probabilities).all():
         raise CheckpointError(f"{name}: non-finite prediction: the checkpoint's weights are not usable")
     best = int(probabilities.argmax())
-    threshold = classifier.confidence_threshold
+    threshold = predictor.confidence_threshold
     return _Sight(
         picture,
-        classifier.class_names[best],
+        predictor.class_names[best],
         float(probabilities[best]),
         probabilities.tolist(),
         FALLBACK if threshold is None else threshold,
@@ -175,14 +187,14 @@ def _write_explanation(path: Path, rows: list[tuple[Step, ...]], *, said: bool) 
 # --- for programs -----------------------------------------------------------------------------------------
 
 
-def _record(name: str, classifier: Classifier, sight: _Sight, *, split: bool) -> dict[str, Any]:
+def _record(name: str, predictor: Predictor, sight: _Sight, *, split: bool) -> dict[str, Any]:
     several = sight.picture.digits > 1 and not split
     marks = [mark for mark, there in ((SEVERAL, several), (UNSURE, sight.unsure)) if there]
     return {
         "image": name,
         "prediction": sight.prediction,
         "probability": sight.probability,
-        "probabilities": dict(zip(classifier.class_names, sight.probabilities, strict=True)),
+        "probabilities": dict(zip(predictor.class_names, sight.probabilities, strict=True)),
         "threshold": sight.threshold,
         "digits": sight.picture.digits,
         "marks": marks,
@@ -200,14 +212,14 @@ def _failure(name: str, error: MnistnetError) -> dict[str, Any]:
 # --- for people -------------------------------------------------------------------------------------------
 
 
-def _show(classifier: Classifier, sight: _Sight) -> None:
+def _show(predictor: Predictor, sight: _Sight) -> None:
     for note in sight.picture.notes:
         typer.echo(f"({note})")
     if sight.picture.digits > 1:
         typer.echo(f"({sight.picture.digits} digits side by side, read as one: --split reads each)")
     typer.echo(f"Prediction: {sight.prediction}{_doubt(sight)}")
-    width = max(len(c) for c in classifier.class_names)
-    for c, p in zip(classifier.class_names, sight.probabilities, strict=True):
+    width = max(len(c) for c in predictor.class_names)
+    for c, p in zip(predictor.class_names, sight.probabilities, strict=True):
         typer.echo(f"  {c:>{width}}  {percent(p):>8}  {bar(p)}".rstrip())
 
 

@@ -25,8 +25,7 @@ def run_graph(graph: Graph, inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
             raise CheckpointError(f"input {value.name!r}: missing")
     last_use = {name: node.index for node in graph.nodes for name in node.inputs}
     kept = {value.name for value in graph.outputs}
-    # the specification lets numbers overflow; who asked looks at the result
-    with one_thread(), np.errstate(all="ignore"):
+    with one_thread():
         for node in graph.nodes:
             values |= run_node(node, graph.opset, values)
             for name in set(node.inputs) - kept:
@@ -44,7 +43,9 @@ def run_node(node: Node, opset: int, values: Mapping[str, AnyArray]) -> dict[str
     inputs = [values[name] if name else None for name in node.inputs]
     try:
         function = find_operator(node.op_type, opset, node.domain, node.attributes)
-        found = function(*inputs, **node.attributes)
+        # the specification lets numbers overflow; who asked looks at the result
+        with np.errstate(all="ignore"):
+            found = function(*inputs, **node.attributes)
     except CheckpointError as error:
         raise error.at(f"{node.where} ({node.op_type})") from error
     except (ValueError, TypeError, IndexError, ArithmeticError, AttributeError) as error:

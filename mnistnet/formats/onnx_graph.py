@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mnistnet.engine.arrays import AnyArray
 from mnistnet.errors import CheckpointError
+from mnistnet.files import read_limited
 from mnistnet.formats.checkpoint import SIZE_LIMIT, SIZE_LIMIT_FLAG
-from mnistnet.formats.files import read_limited
 from mnistnet.formats.onnx_operators import find_operator
 from mnistnet.formats.onnx_operators.shapes import DTYPES, MOST_ELEMENTS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """One operator of a graph."""
 
@@ -158,6 +158,8 @@ def _attribute(proto: onnx.AttributeProto, node: Node) -> Any:
     if proto.type == onnx.AttributeProto.TENSOR:
         return _array(proto.t, f"{node.where}: attribute {proto.name}")
     value = helper.get_attribute_value(proto)
+    if isinstance(value, float):
+        return float(str(np.float32(value)))  # 0.1 as it was meant, not 0.10000000149011612
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 

@@ -97,4 +97,7 @@ def test_a_page_is_written(mnistnet: Mnistnet, tmp_path: Path) -> None:
 
 def test_something_to_export_to_is_needed(mnistnet: Mnistnet) -> None:
     result = mnistnet("export", "--checkpoint-path", LENET)
-    assert (result.code, result.err) == (2, "mnistnet: --onnx-path or --html-path: give at least one\n")
+    assert (result.code, result.err) == (
+        2,
+        "mnistnet: --onnx-path or --html-path or --rsnet-path: give at least one\n",
+    )

@@ -30,6 +30,7 @@ from mnistnet.engine.layers import (
     Sigmoid,
     Softmax,
     Tanh,
+    ZeroPad2d,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, OutputError
@@ -104,7 +105,15 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 
 def test_layers_of_all_kinds_come_back() -> None:
-    kinds: list[Layer] = [AvgPool2d((2, 2), padding=(1, 0)), GELU("tanh"), Tanh(), GlobalAvgPool(), GELU()]
+    spread = Conv2d(3, (2, 2), dilation=(2, 1), groups=3)
+    kinds: list[Layer] = [
+        ZeroPad2d(1, 0, 2, 1),
+        spread,
+        AvgPool2d((2, 2), padding=(1, 0)),
+        GELU("tanh"),
+        Tanh(),
+    ]
+    kinds += [GlobalAvgPool(), GELU()]
     layers = [*kinds, *tiny().classifier.network.layers[5:]]
     network = Network(layers, (3, 4, 4)).initialize(0)
     data = encode_checkpoint(Checkpoint(Classifier(network, ("a", "b", "c")), {}))

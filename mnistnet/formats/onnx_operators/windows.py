@@ -52,7 +52,6 @@ class Sliding:
 def sliding(
     sizes: Sequence[int],
     kernel: Sequence[int],
-    *,
     strides: Sequence[int] | None = None,
     dilations: Sequence[int] | None = None,
     pads: Sequence[int] | None = None,
@@ -117,14 +116,7 @@ def _conv(
     strides: Sequence[int] | None = None,
 ) -> AnyArray:
     """Correlation: x (N, C, ...), weight (K, C / group, ...), bias (K,)."""
-    s = sliding(
-        x.shape[2:],
-        kernel_shape or weight.shape[2:],
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-    )
+    s = sliding(x.shape[2:], kernel_shape or weight.shape[2:], strides, dilations, pads, auto_pad)
     windows = s.windows(s.pad(x, 0))
     parts = [
         np.moveaxis(
@@ -137,7 +129,7 @@ def _conv(
 
 
 @operator("MaxPool")
-def _max_pool(
+def max_pool(
     x: AnyArray,
     *,
     kernel_shape: Sequence[int],
@@ -149,15 +141,7 @@ def _max_pool(
     strides: Sequence[int] | None = None,
 ) -> tuple[AnyArray, AnyArray]:
     """The largest value of each window, and where in the flat tensor the first of them is."""
-    s = sliding(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    s = sliding(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     values = s.windows(s.pad(x, lowest))
     values = values.reshape(*values.shape[: x.ndim], -1)
@@ -185,15 +169,7 @@ def _average_pool(
     strides: Sequence[int] | None = None,
 ) -> AnyArray:
     """The mean of each window; padding counts if asked for, what lies beyond it never does."""
-    s = sliding(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    s = sliding(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     total = s.windows(s.pad(x, 0)).sum(axis=s.kernel_axes)
     counted = s.pad(np.ones((1, 1, *x.shape[2:]), x.dtype), int(bool(count_include_pad)), overhang=False)
     behind = [(0, more) for more in s.overhang]
@@ -214,15 +190,7 @@ def _lp_pool(
     strides: Sequence[int] | None = None,
 ) -> AnyArray:
     """``(sum |x|^p)^(1/p)`` of each window."""
-    s = sliding(
-        x.shape[2:],
-        kernel_shape,
-        strides=strides,
-        dilations=dilations,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-    )
+    s = sliding(x.shape[2:], kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     powers = np.abs(s.pad(x, 0)) ** p
     return (s.windows(powers).sum(axis=s.kernel_axes) ** (1 / p)).astype(x.dtype)
 

@@ -1,0 +1,87 @@
+"""Model files of every kind, as the subcommands open them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mnistnet.cli.console import read_classifier
+from mnistnet.errors import UsageError
+
+if TYPE_CHECKING:
+    from mnistnet.engine.arrays import PixelScale
+    from mnistnet.formats.foreign import Foreign
+
+LARGEST = 3.4e38
+"""Below which a number is one in float32 too."""
+InputShape = Annotated[
+    str | None, typer.Option(help="C,H,W of a picture, where an ONNX or rsnet model does not say it.")
+]
+InputScale = Annotated[
+    float | None,
+    typer.Option(help="Input = byte x scale + shift, where an ONNX or rsnet model does not say it; 1/255."),
+]
+InputShift = Annotated[float | None, typer.Option(help="See --input-scale; 0.")]
+
+
+def read_model(
+    path: Path,
+    size_limit: int,
+    input_shape: str | None = None,
+    input_scale: float | None = None,
+    input_shift: float | None = None,
+) -> Foreign:
+    """Whatever gives probabilities: a checkpoint, an ONNX model, an rsnet checkpoint.
+
+    Args:
+        path: the file; what it is is seen from its name and its first bytes.
+        size_limit: MiB.
+        input_shape: of the flag; this and the next two must be None for a checkpoint, which says them itself.
+        input_scale: of the flag.
+        input_shift: of the flag.
+
+    Raises:
+        CheckpointError: it cannot be used, or does not give probabilities.
+        UsageError: a flag is wrong, or not for this kind of file.
+    """
+    from mnistnet.formats.foreign import Foreign
+    from mnistnet.formats.rsnet import load_rsnet, looks_like_rsnet
+
+    limit = size_limit * 2**20
+    shape = _input_shape(input_shape)
+    pixels = _pixels(input_scale, input_shift)
+    if path.suffix.lower() == ".onnx":
+        from mnistnet.formats.onnx_import import load_onnx
+
+        return load_onnx(path, limit=limit, input_shape=shape, pixels=pixels)
+    if looks_like_rsnet(path):
+        return load_rsnet(path, limit=limit, input_shape=shape, pixels=pixels)
+    for flag, value in (("--input-shape", shape), ("--input-scale", pixels)):
+        if value is not None:
+            raise UsageError(f"{flag}: is for ONNX and rsnet models; {path} says it itself")
+    return Foreign(read_classifier(path, size_limit))
+
+
+def _input_shape(text: str | None) -> tuple[int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        c, h, w = (int(number) for number in text.split(","))
+    except ValueError:
+        c = h = w = 0
+    if min(c, h, w) < 1 or max(c, h, w) >= 2**31:
+        raise UsageError(f"--input-shape: expected C,H,W such as 1,28,28, found {text!r}")
+    return c, h, w
+
+
+def _pixels(scale: float | None, shift: float | None) -> PixelScale | None:
+    from mnistnet.engine.arrays import PixelScale
+
+    for flag, value in (("--input-scale", scale), ("--input-shift", shift)):
+        if value is not None and not abs(value) < LARGEST:
+            raise UsageError(f"{flag}: must be a finite number, found {value}")
+    if scale is None and shift is None:
+        return None
+    return PixelScale(PixelScale.scale if scale is None else scale, shift or 0.0)

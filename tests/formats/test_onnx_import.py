@@ -1,0 +1,366 @@
+"""ONNX models of other tools: what they become, and that they say the same as in onnxruntime."""
+
+import json
+import re
+from math import erf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from onnx_probes import MODELS, Array, digits, model, runtime
+
+from mnistnet.data.dataset import Dataset
+from mnistnet.engine.arrays import PixelScale
+from mnistnet.engine.layers import GELU, Layer
+from mnistnet.engine.network import Network
+from mnistnet.errors import CheckpointError
+from mnistnet.formats.foreign import Foreign
+from mnistnet.formats.onnx_export import OnnxForm, to_onnx
+from mnistnet.formats.onnx_graph import graph_of
+from mnistnet.formats.onnx_import import OnnxModel, import_graph, load_onnx
+from mnistnet.models import Classifier, build
+from mnistnet.training.trainer import Trainer, TrainingConfig
+
+node = helper.make_node
+RNG = np.random.default_rng(5)
+UNIT = "bytes of a picture are divided by 255; use --input-scale if the model expects something else"
+LOGITS = "its outputs are taken as logits, to which a softmax is applied"
+LOGARITHMS = "its outputs are taken as logarithms of probabilities"
+LENET = "conv2d relu max_pool2d conv2d relu max_pool2d flatten dense relu dense softmax"
+GROUPS = "conv2d relu conv2d conv2d relu avg_pool2d flatten dense softmax"
+
+OTHERS = {
+    "lenet-old": (LENET, LOGARITHMS),
+    "lenet-new": (LENET, LOGARITHMS),
+    "mlp-old": ("flatten dense relu dense softmax", LOGITS),
+    "mlp-new": ("flatten dense relu dense softmax", LOGITS),
+    "batchnorm-old": (
+        "conv2d batch_norm relu conv2d batch_norm leaky_relu global_avg_pool flatten dense softmax",
+        "",
+    ),
+    "batchnorm-new": ("conv2d relu conv2d leaky_relu global_avg_pool dense softmax", ""),
+    "groups-old": (GROUPS, LOGITS),
+    "groups-new": (GROUPS, LOGITS),
+    "cntk": ("conv2d relu max_pool2d conv2d relu max_pool2d flatten dense softmax", LOGITS),
+    "keras": ("zero_pad2d conv2d relu max_pool2d flatten dense softmax", ""),
+}
+"""Every model of scripts/make_onnx_models.py: its layers, and what is said of its output."""
+
+
+def softmax(values: Array) -> Array:
+    e = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def truth(name: str, images: Array) -> Array:
+    """What onnxruntime gives for pictures, as probabilities."""
+    made = onnx.load(MODELS / f"{name}.onnx")
+    inputs = images.astype(np.float32) / np.float32(255)
+    if name == "keras":
+        inputs = inputs.transpose(0, 2, 3, 1)
+    batches = inputs[:, None] if name == "cntk" else [inputs]  # whose batch is 1 for ever
+    outputs = np.concatenate([runtime(made, batch) for batch in batches])
+    end = OTHERS[name][1]
+    return softmax(outputs) if end == LOGITS else np.exp(outputs) if end == LOGARITHMS else outputs
+
+
+def kinds(found: Foreign) -> str:
+    assert isinstance(found.predictor, Classifier), found.obstacle
+    return " ".join(layer.kind for layer in found.predictor.network.layers)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_models_of_other_tools(name: str) -> None:
+    found = load_onnx(MODELS / f"{name}.onnx")
+    layers, end = OTHERS[name]
+    assert kinds(found).replace("pool flatten dense", "pool dense") == layers.replace("pool flatten", "pool")
+    assert found.notes == tuple(filter(None, (UNIT, end)))
+    images = digits(40)
+    expected = truth(name, images)
+    assert expected.std(axis=0).max() > 1e-4
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_same_models_operator_by_operator(name: str) -> None:
+    found = load_onnx(MODELS / f"{name}.onnx").predictor
+    assert isinstance(found, Classifier)
+    from mnistnet.formats.onnx_graph import load_graph
+
+    graph = load_graph(MODELS / f"{name}.onnx")
+    index = np.arange(784).reshape(28, 28, 1) if name == "keras" else np.arange(784).reshape(1, 28, 28)
+    alone = OnnxModel(graph, (1, 28, 28), index, found.class_names, PixelScale())
+    images = digits(5)
+    assert np.abs(alone.probabilities(images) - truth(name, images)).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["batchnorm-old", "groups-new", "keras"])
+def test_they_can_be_trained_further(name: str) -> None:
+    classifier = load_onnx(MODELS / f"{name}.onnx").predictor
+    assert isinstance(classifier, Classifier)
+    labels = np.arange(64) % 10
+    data = Dataset(digits(64), labels.astype(np.intp), classifier.class_names)
+    config = TrainingConfig(learning_rate=0.01, nb_epochs=3, batch_size=32, workers=1)
+    epochs = [result for result in Trainer(classifier, config).run(data) if not hasattr(result, "step")]
+    assert epochs[-1].loss < epochs[0].loss
+
+
+def test_our_own_come_back_to_the_bit() -> None:
+    classifier = Classifier(build("lenet").initialize(3), tuple("abcdefghij"), PixelScale(1 / 255), "lenet")
+    found = import_graph(graph_of(to_onnx(classifier)))
+    assert isinstance(found.predictor, Classifier)
+    assert (found.predictor.class_names, found.predictor.name) == (classifier.class_names, "lenet")
+    assert found.predictor.pixels == classifier.pixels
+    np.testing.assert_array_equal(found.predictor.network.vector, classifier.network.vector)
+    raw = import_graph(graph_of(to_onnx(classifier, OnnxForm(bytes_in=True, logits=True))))
+    assert raw.notes == ()
+    np.testing.assert_allclose(
+        raw.predictor.probabilities(digits(4)), classifier.probabilities(digits(4)), atol=1e-6
+    )
+
+
+DENSE = {"w": RNG.standard_normal((16, 3)), "b": RNG.standard_normal(3)}
+TAIL = [node("Flatten", ["f"], ["g"]), node("MatMul", ["g", "w"], ["m"]), node("Add", ["b", "m"], ["y"])]
+CONV = {"k": RNG.standard_normal((2, 1, 3, 3)), "w": RNG.standard_normal((32, 3)), "b": DENSE["b"]}
+
+
+def conv(*more: onnx.NodeProto, **attributes: Any) -> list[onnx.NodeProto]:
+    return [node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1], **attributes), *more, *TAIL]
+
+
+GELU_TORCH = [
+    node("Div", ["x", "sqrt2"], ["d"]),
+    node("Erf", ["d"], ["e"]),
+    node("Add", ["e", "one"], ["p"]),
+    node("Mul", ["x", "p"], ["q"]),
+    node("Mul", ["q", "half"], ["f"]),
+]
+
+FORMS: list[tuple[str, list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = [
+    ("flatten dense softmax", [node("Identity", ["x"], ["f"]), *TAIL], DENSE, {}),
+    (
+        "flatten dense softmax",  # a scale in front is part of what a byte means
+        [node("Sub", ["x", "mean"], ["s"]), node("Div", ["s", "std"], ["f"]), *TAIL],
+        {**DENSE, "mean": np.array([0.3]), "std": np.array([[[0.5]]])},
+        {},
+    ),
+    (
+        "conv2d flatten dense softmax",  # numbers behind a convolution are taken into its weights
+        conv(node("Mul", ["c", "a"], ["d"]), node("Sub", ["h", "d"], ["f"])),
+        {**CONV, "a": np.array([[[2.0]], [[3.0]]]), "h": np.array([[[1.0]], [[-1.0]]])},
+        {},
+    ),
+    (
+        "gelu flatten dense softmax",
+        [*GELU_TORCH, *TAIL],
+        {**DENSE, "sqrt2": np.sqrt([2.0])[0], "one": 1.0, "half": 0.5},
+        {},
+    ),
+    (
+        "gelu flatten dense softmax",
+        [node("Gelu", ["x"], ["f"], approximate="tanh"), *TAIL],
+        DENSE,
+        {"opset": 20},
+    ),
+    ("relu flatten dense softmax", [node("Max", ["x", "zero"], ["f"]), *TAIL], {**DENSE, "zero": 0.0}, {}),
+    (
+        "zero_pad2d avg_pool2d flatten dense softmax",
+        [
+            node(
+                "AveragePool",
+                ["x"],
+                ["f"],
+                kernel_shape=[2, 2],
+                strides=[2, 2],
+                pads=[1, 1, 1, 1],
+                count_include_pad=1,
+            ),
+            *TAIL,
+        ],
+        {**DENSE, "w": RNG.standard_normal((9, 3))},
+        {},
+    ),
+    (
+        "relu zero_pad2d max_pool2d flatten dense softmax",
+        [
+            node("Relu", ["x"], ["r"]),
+            node("MaxPool", ["r"], ["f"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+            *TAIL,
+        ],
+        {**DENSE, "w": RNG.standard_normal((4, 3))},
+        {},
+    ),
+    (
+        "max_pool2d flatten dense softmax",
+        [node("GlobalMaxPool", ["x"], ["f"]), *TAIL],
+        {**DENSE, "w": RNG.standard_normal((1, 3))},
+        {},
+    ),
+    (
+        "dropout flatten dense softmax",
+        [
+            node("Dropout", ["x"], ["f"], ratio=0.25),
+            TAIL[0],
+            node("Gemm", ["g", "w", "b"], ["y"], alpha=0.5),
+        ],
+        DENSE,
+        {"opset": 7},
+    ),
+]
+
+
+@pytest.mark.parametrize(("layers", "nodes", "constants", "options"), FORMS)
+def test_forms_of_the_same(
+    layers: str, nodes: list[onnx.NodeProto], constants: dict[str, Any], options: dict[str, Any]
+) -> None:
+    made = model(nodes, constants, **options)
+    found = import_graph(graph_of(made))
+    assert kinds(found) == layers
+    images = RNG.integers(0, 256, (6, 1, 4, 4)).astype(np.uint8)
+    expected = softmax(runtime(made, images.astype(np.float32) / np.float32(255)))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+def branches() -> list[onnx.NodeProto]:
+    """A residual connection: no chain."""
+    return conv(node("Relu", ["c"], ["r"]), node("Add", ["r", "c"], ["f"]))
+
+
+OBSTACLES: list[tuple[list[onnx.NodeProto], dict[str, Any], str]] = [
+    (branches(), CONV, r"node 2 \(Add\): reads c: the graph is no simple chain"),
+    (conv(node("Elu", ["c"], ["f"])), CONV, r"node 1 \(Elu\): no layer does this"),
+    (
+        conv(node("MaxPool", ["c"], ["f"], kernel_shape=[2, 2], pads=[0, 0, 1, 1], strides=[1, 1])),
+        CONV,
+        r"node 1 \(MaxPool\): pads one side more than the other, and not behind a Relu",
+    ),
+    (
+        conv(node("Relu", ["c"], ["r"]), node("Mul", ["r", "a"], ["f"])),
+        {**CONV, "a": np.array([2.0])},
+        r"node 2 \(Mul\): only behind a convolution or a product",
+    ),
+    (
+        conv(
+            node("Transpose", ["c"], ["t"], perm=[0, 1, 3, 2]),
+            node("MaxPool", ["t"], ["f"], kernel_shape=[1, 1]),
+        ),
+        CONV,
+        r"node 2 \(MaxPool\): expects images in the order N, C, H, W",
+    ),
+]
+
+
+@pytest.mark.parametrize(("nodes", "constants", "obstacle"), OBSTACLES)
+def test_what_is_no_chain_runs_all_the_same(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], obstacle: str
+) -> None:
+    made = model(nodes, constants)
+    found = import_graph(graph_of(made))
+    assert isinstance(found.predictor, OnnxModel)
+    assert re.match(obstacle, found.obstacle), found.obstacle
+    images = RNG.integers(0, 256, (70, 1, 4, 4)).astype(np.uint8)
+    expected = softmax(runtime(made, images.astype(np.float32) / np.float32(255)))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+def test_a_network_that_differs_from_its_graph_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof of an import: here of one whose handler lies."""
+    from mnistnet.formats import onnx_layers
+
+    monkeypatch.setitem(onnx_layers._HANDLERS, "Relu", onnx_layers._HANDLERS["Sigmoid"])
+    found = import_graph(graph_of(model([node("Relu", ["x"], ["f"]), *TAIL], DENSE)))
+    assert isinstance(found.predictor, OnnxModel)
+    assert found.obstacle.startswith("the network that it became differs by ")
+
+
+def flat(shape: list[Any], **options: Any) -> onnx.ModelProto:
+    """A dense layer on an input of ``shape``, which is flattened first."""
+    return model([node("Identity", ["x"], ["f"]), *TAIL], DENSE, shape=shape, **options)
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "expected"),
+    [
+        (["N", 16], None, (1, 4, 4)),
+        (["N", 16], (1, 2, 8), (1, 2, 8)),
+        (["N", 2, 8], None, (1, 2, 8)),
+        (["N", 4, 2, 2], None, (4, 2, 2)),
+        (["N", 4, 4, 1], None, (1, 4, 4)),
+        (["N", 1, None, "W"], (1, 8, 2), (1, 8, 2)),
+        ([2, 1, 4, 4], None, (1, 4, 4)),
+    ],
+)
+def test_input_shapes(shape: list[Any], wanted: Any, expected: Any) -> None:
+    made = flat(shape)
+    found = import_graph(graph_of(made), input_shape=wanted).predictor
+    assert found.input_shape == expected
+    images = RNG.integers(0, 256, (3, *expected)).astype(np.uint8)
+    rows = (images / 255).reshape(3, 16) @ DENSE["w"] + DENSE["b"]
+    assert np.abs(found.probabilities(images) - softmax(rows)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted", "message"),
+    [
+        (["N", 1, None, None], None, r"found \(\?, 1, \?, \?\): say what is free with --input-shape"),
+        (["N", 15], None, "15 features are no square picture: say it with --input-shape"),
+        (
+            ["N", 1, 4, 4],
+            (1, 2, 8),
+            r"--input-shape: \(1, 2, 8\) does not fit the model's input \(\?, 1, 4, 4\)",
+        ),
+        (["N", 1, 2**15, 2**15], None, r"\(\?, 1, 32768, 32768\) is too large: at most 268435456 values"),
+        ([2**40, 1, 4, 4], None, r"\(1099511627776, 1, 4, 4\) is too large"),
+        (["N"], None, r"expected \(N, C, H, W\) with C, H and W fixed, found \(\?\)"),
+        (["N", 1, 5, 5], None, r"node 2 \(MatMul\): cannot be computed as the file has it"),
+    ],
+)
+def test_input_shapes_that_are_no_pictures(shape: list[Any], wanted: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        import_graph(graph_of(flat(shape)), input_shape=wanted)
+
+
+def test_an_output_that_is_no_batch_of_classes(tmp_path: Path) -> None:
+    path = tmp_path / "relu.onnx"
+    onnx.save_model(model([node("Relu", ["x"], ["y"])]), path)
+    with pytest.raises(
+        CheckpointError, match=r"relu\.onnx: the model's output: expected \(3, K\) numbers, found float32"
+    ):
+        load_onnx(path)
+    two = model([node("Relu", ["x"], ["y"])])
+    two.graph.output.append(two.graph.output[0])
+    with pytest.raises(CheckpointError, match="one input and one output, found 1 inputs and 2 outputs"):
+        import_graph(graph_of(two))
+    integers = flat(["N", 16], element_type=TensorProto.INT64)
+    with pytest.raises(CheckpointError, match="input 'x': expected a batch of floats or bytes"):
+        import_graph(graph_of(integers))
+
+
+def test_names_and_scale_come_from_metadata_or_the_caller() -> None:
+    said = {"classes": json.dumps(["a", "b", "c"]), "input_scale": "2.0", "input_shift": "-1.0", "model": "m"}
+    found = import_graph(graph_of(flat(["N", 16], metadata=said)))
+    assert isinstance(found.predictor, Classifier)
+    assert (found.predictor.class_names, found.predictor.name) == (("a", "b", "c"), "m")
+    assert found.predictor.pixels == PixelScale(2.0, -1.0)
+    assert found.notes == (LOGITS,)
+    told = import_graph(graph_of(flat(["N", 16], metadata=said)), pixels=PixelScale(0.5))
+    assert isinstance(told.predictor, Classifier)
+    assert told.predictor.pixels == PixelScale(0.5)
+    for classes in ('["a", "b"]', '["a", "a", "b"]', "[1, 2, 3]", "nonsense"):
+        odd = import_graph(graph_of(flat(["N", 16], metadata={"classes": classes, "input_scale": "inf"})))
+        assert odd.predictor.class_names == ("0", "1", "2")
+        assert UNIT in odd.notes
+
+
+def test_gelu_is_known_by_its_curve_only() -> None:
+    """Half of it is something else, and no layer."""
+    constants = {**DENSE, "sqrt2": np.sqrt([2.0])[0], "one": 1.0, "half": 0.25}
+    found = import_graph(graph_of(model([*GELU_TORCH, *TAIL], constants)))
+    assert isinstance(found.predictor, OnnxModel)
+    layers: list[Layer] = [GELU()]
+    x = np.linspace(-3, 3, 7, dtype=np.float32)[None]
+    expected = [v * (1 + erf(v / np.sqrt(2))) / 2 for v in x[0]]
+    np.testing.assert_allclose(Network(layers, (7,)).predict(x)[0], expected, atol=1e-6)
