@@ -1,0 +1,217 @@
+"""A scikit-learn estimator: the engine in pipelines, grid search and cross-validation.
+
+from mnistnet.sklearn import MnistNetClassifier
+
+MnistNetClassifier(model="lenet", image_shape=(1, 28, 28)).fit(X, y).score(X_test, y_test)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite, prod
+from typing import Any, Self
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets, unique_labels
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    advice = "pip install 'mnistnet[sklearn]'"
+    raise ImportError(f"mnistnet.sklearn needs scikit-learn, 1.6 or newer: {advice}") from error
+
+from mnistnet.engine.arrays import AnyArray, FloatArray, IntArray
+from mnistnet.engine.layers import Layer
+from mnistnet.engine.losses import LOSSES, loss_for
+from mnistnet.engine.minibatch import Minibatches
+from mnistnet.engine.network import Network
+from mnistnet.engine.optimizers import SGD
+from mnistnet.engine.schedules import Constant, Cosine, Schedule
+from mnistnet.errors import DivergedError
+from mnistnet.models import MODELS, Classifier
+from mnistnet.training.trainer import epoch_order
+
+
+class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A network of the engine as a scikit-learn classifier.
+
+    X is (n_samples, n_features): floats are taken as they are, bytes (uint8) as 0 .. 1, as everywhere in
+    mnistnet. The network computes in float32, or in float64 where X is float64. The same ``random_state``
+    gives the same bits.
+
+    Args:
+        model: a name of `mnistnet.models.MODELS`, or layers, of which the last gives one probability a class.
+        image_shape: (C, H, W) of the pictures in the rows of X, which networks with convolutions need.
+        learning_rate: step size at the start of `fit`, from where it goes to 0 along a cosine.
+        batch_size: samples in a step, at most all of them.
+        nb_epochs: times that `fit` goes through the samples.
+        momentum: of SGD, in [0, 1).
+        weight_decay: added to the gradient, times the weight.
+        random_state: of the first weights and the order of the samples.
+        workers: processes to use; the result does not depend on it.
+
+    Attributes:
+        classes_: (K,) the labels.
+        n_features_in_: the number of features.
+        network_: the trained `mnistnet.Network`.
+        loss_curve_: the mean loss of every epoch.
+    """
+
+    def __init__(
+        self,
+        model: str | Sequence[Layer] = "mlp",
+        *,
+        image_shape: tuple[int, int, int] | None = None,
+        learning_rate: float = 0.05,
+        batch_size: int = 64,
+        nb_epochs: int = 30,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        random_state: Any = None,
+        workers: int = 1,
+    ) -> None:
+        self.model = model
+        self.image_shape = image_shape
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.nb_epochs = nb_epochs
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.random_state = random_state
+        self.workers = workers
+
+    def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
+        """Train a new network.
+
+        Args:
+            X: (n_samples, n_features).
+            y: (n_samples,) labels of any kind.
+
+        Raises:
+            ValueError: X or y is not fit for it, or `image_shape` does not fit X.
+            DivergedError: the loss is not finite any more.
+        """
+        rows, labels = self._checked(X, y, reset=True)
+        self._begin(rows, unique_labels(labels))
+        self._train(rows, labels, self.nb_epochs, Cosine())
+        return self
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:  # noqa: N803
+        """Go through some samples once more, with a constant learning rate.
+
+        Args:
+            X: (n_samples, n_features).
+            y: (n_samples,) labels.
+            classes: all labels that there will be; needed in the first call only.
+
+        Raises:
+            ValueError: as `fit`; or the first call does not say the classes.
+            DivergedError: the loss is not finite any more.
+        """
+        first = not hasattr(self, "network_")
+        rows, labels = self._checked(X, y, reset=first)
+        if first:
+            if classes is None:
+                raise ValueError("classes: the first call of partial_fit must say them all")
+            self._begin(rows, unique_labels(classes))
+        self._train(rows, labels, 1, Constant())
+        return self
+
+    def predict_proba(self, X: Any) -> FloatArray:  # noqa: N803
+        """(n_samples, K) probabilities, in the order of ``classes_``."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=_DTYPES, reset=False)
+        return self.network_.predict(rows.reshape(len(rows), *self.network_.input_shape))
+
+    def predict(self, X: Any) -> AnyArray:  # noqa: N803
+        """(n_samples,) labels."""
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: AnyArray = self.classes_[best]
+        return labels
+
+    def to_classifier(self) -> Classifier:
+        """The trained network with its classes, for checkpoints and ONNX: in float32, on pictures.
+
+        Raises:
+            ValueError: there is no ``image_shape``.
+        """
+        check_is_fitted(self)
+        if self.image_shape is None:
+            raise ValueError("image_shape: only networks that see pictures can be saved")
+        network = Network(self.network_.layers, self.network_.input_shape)
+        network.vector[...] = self.network_.vector
+        return Classifier(network, tuple(map(str, self.classes_)), name=_name_of(self.model))
+
+    def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[AnyArray, AnyArray]:  # noqa: N803
+        rows, labels = validate_data(self, X, y, dtype=_DTYPES, reset=reset)
+        check_classification_targets(labels)
+        return rows, labels
+
+    def _begin(self, rows: AnyArray, classes: AnyArray) -> None:
+        """A new network for these features and classes."""
+        self.classes_ = classes
+        features = rows.shape[1]
+        shape = self.image_shape or (features,)
+        if prod(shape) != features:
+            raise ValueError(f"image_shape: {shape} has {prod(shape)} numbers, X has {features} features")
+        layers = MODELS[self.model](len(classes)) if isinstance(self.model, str) else self.model
+        dtype = np.float64 if rows.dtype == np.float64 else np.float32
+        random = check_random_state(self.random_state)
+        self._seed = int(random.randint(2**31 - 1))
+        self.network_ = Network(layers, shape, dtype).initialize(self._seed)
+        if self.network_.output_shape != (len(classes),):
+            raise ValueError(f"model: gives {self.network_.output_shape}, y has {len(classes)} classes")
+        self._state: dict[str, FloatArray] = {}
+        self._steps = 0
+        self.loss_curve_: list[float] = []
+
+    def _train(self, rows: AnyArray, labels: AnyArray, epochs: int, schedule: Schedule) -> None:
+        """Go through the samples ``epochs`` times."""
+        network = self.network_
+        count, size = len(rows), min(self.batch_size, len(rows))
+        steps = -(-count // size)
+        with Minibatches(
+            network,
+            rows,
+            self._numbers_of(labels),
+            loss=LOSSES[loss_for(network.layers[-1].kind)](),
+            optimizer=SGD(self.momentum, self.weight_decay),
+            batch_size=size,
+            seed=self._seed,
+            workers=self.workers,
+        ) as minibatches:
+            for name, values in self._state.items():
+                minibatches.state[name][...] = values
+            for epoch in range(epochs):
+                minibatches.set_order(epoch_order(count, self._seed, len(self.loss_curve_) + 1))
+                loss = 0.0
+                for step in range(steps):
+                    self._steps += 1
+                    rate = self.learning_rate * schedule((epoch * steps + step) / (epochs * steps))
+                    part = min(size, count - step * size)
+                    loss += minibatches.step(self._steps, step * size, part, rate).loss
+                if not isfinite(loss):
+                    raise DivergedError(
+                        f"the loss is {loss}: try a lower learning_rate than {self.learning_rate}"
+                    )
+                self.loss_curve_.append(loss / count)
+            self._state = {name: values.copy() for name, values in minibatches.state.items()}
+
+    def _numbers_of(self, labels: AnyArray) -> IntArray:
+        """(n_samples,) positions of labels in ``classes_``."""
+        numbers = np.searchsorted(self.classes_, labels)
+        known = numbers < len(self.classes_)
+        if not known.all() or (self.classes_[numbers] != labels).any():
+            strangers = sorted(set(labels.tolist()) - set(self.classes_.tolist()))
+            raise ValueError(f"y: {strangers[0]!r} is none of the classes {self.classes_.tolist()}")
+        return numbers
+
+
+_DTYPES = (np.float64, np.float32, np.uint8)
+"""What X stays; anything else becomes the first."""
+
+
+def _name_of(model: str | Sequence[Layer]) -> str:
+    return model if isinstance(model, str) else "custom"
