@@ -24,7 +24,7 @@ from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError
 from mnistnet.formats.onnx_executor import run_graph
 from mnistnet.formats.onnx_graph import Graph, graph_of
-from mnistnet.formats.onnx_layers import Chain, NotAChainError, chain_of
+from mnistnet.formats.onnx_layers import Chain, chain_of
 
 
 class MnistnetRep(BackendRep):
@@ -94,7 +94,7 @@ def _engine(graph: Graph) -> _Engine | None:
         chain = chain_of(graph, sizes, np.arange(prod(sizes)).reshape(sizes))
         # where a softmax stands for its logarithm, the network is for classifying only
         return None if chain.logarithms or not chain.layers else _Engine(chain, chain.network())
-    except NotAChainError:
+    except CheckpointError:
         return None
 
 

@@ -157,7 +157,10 @@ def _node(index: int, proto: onnx.NodeProto) -> Node:
 def _attribute(proto: onnx.AttributeProto, node: Node) -> Any:
     if proto.type == onnx.AttributeProto.TENSOR:
         return _array(proto.t, f"{node.where}: attribute {proto.name}")
-    value = helper.get_attribute_value(proto)
+    try:
+        value = helper.get_attribute_value(proto)
+    except ValueError as error:
+        raise CheckpointError(f"{node.where}: attribute {proto.name}: {error}") from error
     if isinstance(value, float):
         return float(str(np.float32(value)))  # 0.1 as it was meant, not 0.10000000149011612
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

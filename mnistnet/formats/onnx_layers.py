@@ -195,7 +195,7 @@ def _follow(chain: Chain, node: Node) -> None:
     else:
         try:
             _HANDLERS[node.op_type](chain, node)
-        except (NotAChainError, ShapeError) as error:
+        except (NotAChainError, ShapeError, TypeError, ValueError, LookupError) as error:
             raise NotAChainError(f"{node.where} ({node.op_type}): {error}") from error
         chain.value = node.outputs[0]
 
