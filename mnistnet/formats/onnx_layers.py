@@ -141,6 +141,7 @@ class Chain:
         return network
 
 
+@np.errstate(all="ignore")  # what is not finite shows where the network is compared with its graph
 def chain_of(graph: Graph, input_shape: Shape, index: IntArray) -> Chain:
     """The layers that a graph is made of.
 
