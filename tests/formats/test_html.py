@@ -35,6 +35,7 @@ from mnistnet.engine.layers import (
     Sigmoid,
     Softmax,
     Tanh,
+    ZeroPad2d,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, PictureError
@@ -188,6 +189,14 @@ NETWORKS: dict[str, list[Layer]] = {
         ReLU(),
         MaxPool2d((3, 2), (2, 3), (1, 1)),
         Conv2d(4, (2, 3), (1, 2), (0, 1)),
+        Flatten(),
+        Dense(10),
+        Softmax(),
+    ],
+    "grouped": [
+        Conv2d(4, (3, 2), (2, 1)),
+        ZeroPad2d(0, 1, 2, 0),
+        Conv2d(6, (2, 3), (1, 2), (1, 0), (2, 3), 2),
         Flatten(),
         Dense(10),
         Softmax(),

@@ -25,7 +25,7 @@ from mnistnet.models import Classifier
 KINDS = frozenset(
     {
         *("conv2d", "dense", "flatten", "max_pool2d", "avg_pool2d", "global_avg_pool"),
-        *("batch_norm", "dropout", "relu", "leaky_relu", "gelu", "sigmoid", "tanh", "softmax"),
+        *("batch_norm", "dropout", "relu", "leaky_relu", "gelu", "sigmoid", "tanh", "softmax", "zero_pad2d"),
     }
 )
 """The kinds of layers that ``forward.js`` can do."""

@@ -2,24 +2,28 @@
 // A layer is {kind, its configuration, output: the shape it gives, parameters: {name: Float32Array}}.
 
 const LAYERS = {
-  /** y[k, p, q] = b[k] + the sum over c, r, s of w[k, c, r, s] x[c, stride p + r - padding, ...] */
+  /** y[k, p, q] = b[k] + the sum over a group's c, r, s of w[k, c, r, s] x[c, stride p + dilation r - padding, ...] */
   conv2d(layer, {shape: [channels, height, width], data}) {
     const [maps, rows, columns] = layer.output;
     const [kernelHeight, kernelWidth] = layer.kernel_size;
+    const {dilation = [1, 1], groups = 1} = layer;
     const {weight, bias} = layer.parameters;
     const out = new Float32Array(maps * rows * columns);
     const sums = new Float64Array(rows * columns);
+    const seen = channels / groups;
     let w = 0;
     for (let k = 0; k < maps; k++) {
       sums.fill(bias[k]);
-      for (let c = 0; c < channels; c++) {
+      const first = Math.floor((k * groups) / maps) * seen;
+      for (let c = first; c < first + seen; c++) {
         for (let r = 0; r < kernelHeight; r++) {
           for (let s = 0; s < kernelWidth; s++, w++) {
-            const across = range(columns, layer.stride[1], s - layer.padding[1], width);
+            const left = s * dilation[1] - layer.padding[1];
+            const across = range(columns, layer.stride[1], left, width);
             for (let p = 0; p < rows; p++) {
-              const y = p * layer.stride[0] + r - layer.padding[0];
+              const y = p * layer.stride[0] + r * dilation[0] - layer.padding[0];
               if (y < 0 || y >= height) continue;
-              const row = (c * height + y) * width + s - layer.padding[1];
+              const row = (c * height + y) * width + left;
               for (let q = across.first; q < across.end; q++) {
                 sums[p * columns + q] += weight[w] * data[row + q * layer.stride[1]];
               }
@@ -40,6 +44,18 @@ const LAYERS = {
       for (let i = 0; i < data.length; i++) total += weight[o * data.length + i] * data[i];
       return total;
     });
+    return {shape: layer.output, data: out};
+  },
+
+  zero_pad2d(layer, {shape: [channels, height, width], data}) {
+    const [, rows, columns] = layer.output;
+    const out = new Float32Array(channels * rows * columns);
+    for (let c = 0; c < channels; c++) {
+      for (let y = 0; y < height; y++) {
+        const start = (c * height + y) * width;
+        out.set(data.subarray(start, start + width), (c * rows + layer.top + y) * columns + layer.left);
+      }
+    }
     return {shape: layer.output, data: out};
   },
 

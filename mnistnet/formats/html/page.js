@@ -2,7 +2,7 @@
 
 const DIFFERENCE_ALLOWED = 1e-4;
 const NAMES = {
-  conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool", avg_pool2d: "Average pool",
+  conv2d: "Convolution", dense: "Dense", max_pool2d: "Max-pool", avg_pool2d: "Average pool", zero_pad2d: "Zeros around",
   global_avg_pool: "Global average", relu: "ReLU", leaky_relu: "leaky ReLU", gelu: "GELU",
 };
 const byId = (id) => document.getElementById(id);
