@@ -264,6 +264,12 @@ def pictures() -> Iterator[np.ndarray]:
         image = Image.new("L", (1100, 280), 250)
         ImageDraw.Draw(image).line([(40, 60), (200, 50), (120, 240)], fill=20, width=width)
         yield np.asarray(image)
+    for digit in PROOF[16:20, 0]:  # cropped to the ink, which then runs into all four sides
+        rows, columns = (np.flatnonzero(digit.max(axis=axis) > 60) for axis in (1, 0))
+        cropped = Image.fromarray(digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        ink = np.asarray(cropped.resize((160, 240), Image.Resampling.BICUBIC))
+        yield ink
+        yield 255 - ink // 2
     yield PROOF[3, 0]
     yield 255 - PROOF[5, 0]
     yield np.full((60, 50), 200, np.uint8)

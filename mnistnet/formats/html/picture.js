@@ -5,6 +5,15 @@
 
 const WORKING_SIDE = 512;
 const GRID_SIDE = 64;
+const POLARITY_SIDE = 32;
+const AROUND = 0.5;
+const WIDEST = 0.4;
+const REACH = 0.06;
+const LEAST_CONTRAST = 15;
+const TWO_KINDS = 0.8;
+const SMOOTH = 1;
+const ENOUGH = 16;
+const MARGIN = 0.25;
 const STROKE_SHARE = 0.4;
 const MIN_CONTRAST = 20;
 const MIN_SIGNAL = 2.5;
@@ -24,7 +33,7 @@ class BlankPicture extends Error {}
 /** What the network gets to see: grey bytes of a picture of any size as {pixels: Uint8Array, notes}. */
 function readPicture(grey, [height, width]) {
   if (grey.height === height && grey.width === width) return asItIs(grey);
-  const {ink, inverted} = inkOnDark(workingSize(grey));
+  const {ink, inverted} = inkOnDark(addMargin(workingSize(grey)));
   const digit = cropToInk(removeNoise(ink));
   const box = boxFor([height, width]);
   const boxed = scaleToBox(thickenStrokes(digit, box), box);
@@ -72,13 +81,109 @@ function workingSize(grey) {
   return out;
 }
 
+/** With paper around it, where the ink runs into all four sides; else the picture as it is. */
+function addMargin(grey) {
+  const small = blur(grid(grey), SMOOTH);
+  const threshold = otsu(small.data);
+  const bright = map(small, (v) => Number(v > threshold));
+  const share = sum(bright.data) / bright.data.length;
+  if (share === 0 || share === 1) return grey;
+  const average = (values) => sum(values) / values.length;
+  const contrast =
+    average(small.data.filter((v) => v > threshold)) - average(small.data.filter((v) => v <= threshold));
+  const middle = average(small.data);
+  const variance = average(Float64Array.from(small.data, (v) => (v - middle) ** 2));
+  const explained = (share * (1 - share) * contrast ** 2) / variance;
+  if (contrast < LEAST_CONTRAST || explained < TWO_KINDS) return grey;
+  const paper = paperOf(bright);
+  if (!paper || !reachesEverySide(opposite(paper))) return grey;
+  return surrounded(grey, small, paper);
+}
+
+function opposite(mask) {
+  return map(mask, (v) => 1 - v);
+}
+
+function reachesEverySide({height, width, data}) {
+  const [h, w] = [height, width].map((side) => Math.max(roundHalfEven(REACH * side), 1));
+  const touched = [false, false, false, false];
+  data.forEach((v, i) => {
+    const [y, x] = [Math.floor(i / width), i % width];
+    [y < h, y >= height - h, x < w, x >= width - w].forEach((near, side) => (touched[side] ||= v && near));
+  });
+  return touched.every(Boolean);
+}
+
+/** The part of the coarse picture that is paper; null where both parts are too wide to be ink. */
+function paperOf(bright) {
+  const dark = opposite(bright);
+  const possible = [[bright, dark], [dark, bright]].filter(([, ink]) => !isWide(ink)).map(([paper]) => paper);
+  if (possible.length < 2) return possible[0] ?? null;
+  const {height, width, data} = bright;
+  const [h, w] = [height, width].map((side) => Math.max(Math.floor(side / 8), 1));
+  const inCorners = data.filter((_, i) => {
+    const [y, x] = [Math.floor(i / width), i % width];
+    return (y < h || y >= height - h) && (x < w || x >= width - w);
+  });
+  return sum(inCorners) >= inCorners.length / 2 ? bright : dark;
+}
+
+/** Whether a square larger than any stroke fits into the mask. */
+function isWide(mask) {
+  const radius = roundHalfEven((WIDEST / 2) * Math.max(mask.height, mask.width));
+  const padded = paste(mask, [mask.height + 2 * radius, mask.width + 2 * radius], [radius, radius]);
+  return extremes(slidingMinimum(padded, 2 * radius + 1).data).high > 0;
+}
+
+/** The picture on a larger one that goes on with the light on the paper: a plane through it. */
+function surrounded(grey, small, paper) {
+  const inner = slidingMinimum(paper, 3);
+  const chosen = sum(inner.data) >= ENOUGH ? inner : paper;
+  const places = [...chosen.data.keys()].filter((i) => chosen.data[i] > 0);
+  const [down, across] = [grey.height / small.height, grey.width / small.width];
+  const terms = places.map((i) => [
+    1, (Math.floor(i / small.width) + 0.5) * down, ((i % small.width) + 0.5) * across,
+  ]);
+  const light = leastSquares(terms, places.map((i) => small.data[i]));
+  const margin = Math.max(roundHalfEven(MARGIN * Math.max(grey.height, grey.width)), 1);
+  const out = plane(grey.height + 2 * margin, grey.width + 2 * margin);
+  for (let i = 0; i < out.data.length; i++) {
+    const [y, x] = [Math.floor(i / out.width) - margin, (i % out.width) - margin];
+    const inside = y >= 0 && x >= 0 && y < grey.height && x < grey.width;
+    out.data[i] = inside ? grey.data[y * grey.width + x] : clip(dot([1, y, x], light));
+  }
+  return out;
+}
+
+/** Whether ink is darker than its ground: by how pixels depart from the median around them. */
+function isDarkOnLight(grey) {
+  const image = resize(grey, fitted(grey, POLARITY_SIDE));
+  const {height, width, data} = image;
+  const radius = roundHalfEven((AROUND / 2) * Math.max(height, width));
+  const reflects = Math.min(height, width) > radius;
+  const inside = (i, length) => {
+    if (!reflects) return Math.min(Math.max(i, 0), length - 1);
+    return i < 0 ? -i : i >= length ? 2 * (length - 1) - i : i;
+  };
+  const around = new Float64Array((2 * radius + 1) ** 2);
+  let third = 0;
+  data.forEach((v, i) => {
+    const [y, x] = [Math.floor(i / width), i % width];
+    let next = 0;
+    for (let j = y - radius; j <= y + radius; j++) {
+      const row = inside(j, height) * width;
+      for (let k = x - radius; k <= x + radius; k++) around[next++] = data[row + inside(k, width)];
+    }
+    third += (v - median(around)) ** 3;
+  });
+  return third < 0;
+}
+
 /** Bright ink on a ground of 0, whichever way round it was drawn and however the light falls. */
 function inkOnDark(grey) {
+  const inverted = isDarkOnLight(grey);
   const light = estimateLight(grey);
   const departure = map(grey, (v, i) => v - light.data[i]);
-  let third = 0;
-  for (const d of departure.data) third += d * d * d;
-  const inverted = third < 0;
   const bright = inverted ? map(departure, (v) => -v) : departure;
   const wide = wideParts(bright);
   const ink = map(bright, (v, i) => v - wide.data[i]);
@@ -90,9 +195,7 @@ function inkOnDark(grey) {
 function wideParts(bright) {
   const coarse = grid(bright);
   const width = 2 * roundHalfEven((STROKE_SHARE / 2) * Math.max(coarse.height, coarse.width)) + 1;
-  const negative = (image) => map(image, (v) => -v);
-  const lowest = negative(slidingMaximum(negative(coarse), width));
-  return resize(slidingMaximum(lowest, width), [bright.height, bright.width]);
+  return resize(slidingMaximum(slidingMinimum(coarse, width), width), [bright.height, bright.width]);
 }
 
 /** The light on the paper, without the ink: a quadratic surface, fitted by trimmed least squares. */
@@ -307,9 +410,13 @@ function paste(ink, [height, width], [top, left]) {
 }
 
 function grid(image) {
-  const scale = GRID_SIDE / Math.max(image.height, image.width);
-  if (scale >= 1) return image;
-  return resize(image, [image.height, image.width].map((side) => Math.max(roundHalfEven(side * scale), 1)));
+  return Math.max(image.height, image.width) > GRID_SIDE ? resize(image, fitted(image, GRID_SIDE)) : image;
+}
+
+/** [height, width] of a picture once its longer side is `side`. */
+function fitted({height, width}, side) {
+  const scale = side / Math.max(height, width);
+  return [height, width].map((each) => Math.max(roundHalfEven(each * scale), 1));
 }
 
 /** The maximum over the square of a width (odd) around every pixel. */
@@ -323,6 +430,10 @@ function slidingMaximum(image, width) {
     }
     return largest;
   });
+}
+
+function slidingMinimum(image, width) {
+  return map(slidingMaximum(map(image, (v) => -v), width), (v) => -v);
 }
 
 /** One pass along the columns and one along the rows, each with what a function finds at every pixel. */
@@ -399,7 +510,7 @@ function quadratic(height, width) {
 
 /** The coefficients c that make |rows c - values| least, by the normal equations and elimination. */
 function leastSquares(rows, values) {
-  const n = 6;
+  const n = rows[0].length;
   const matrix = Array.from({length: n}, () => new Float64Array(n + 1));
   rows.forEach((row, i) => {
     for (let a = 0; a < n; a++) {
@@ -437,12 +548,13 @@ function inkAndGrain(ink) {
 function otsu(values) {
   const counts = new Float64Array(256);
   for (const value of values) counts[Math.floor(value)] += 1;
-  const total = sum(counts.map((count, i) => count * (i + 0.5)));
+  const count = sum(counts);
+  const total = sum(counts.map((here, i) => here * (i + 0.5)));
   let [below, mass, best, threshold] = [0, 0, -1, 0];
-  counts.forEach((count, i) => {
-    below += count;
-    mass += count * (i + 0.5);
-    const above = values.length - below;
+  counts.forEach((here, i) => {
+    below += here;
+    mass += here * (i + 0.5);
+    const above = count - below;
     const gap = (total - mass) / Math.max(above, 1) - mass / Math.max(below, 1);
     const between = below * above * gap ** 2;
     if (between > best) [best, threshold] = [between, i];
