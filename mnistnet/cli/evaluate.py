@@ -16,14 +16,14 @@ from mnistnet.cli.console import (
     class_counts,
     need_extra,
     percent,
-    read_classifier,
     warn,
 )
+from mnistnet.cli.model_file import InputScale, InputShape, InputShift, read_model
 from mnistnet.errors import DataError, OutputError, ShapeError, UsageError, explain
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
-    from mnistnet.models import Classifier
+    from mnistnet.formats.foreign import Predictor
     from mnistnet.reports.evaluation import ClassScore, Evaluation
 
 MISTAKES = 10
@@ -32,7 +32,8 @@ WIDEST_MATRIX = 20  # classes; a wider one does not fit on a terminal
 
 def evaluate(
     model: Annotated[
-        Path, typer.Argument(help="A checkpoint, or a folder: its newest checkpoint.", show_default=False)
+        Path,
+        typer.Argument(help="A checkpoint, a folder: its newest, or an ONNX model.", show_default=False),
     ],
     data_dir: Annotated[
         Path | None,
@@ -48,6 +49,9 @@ def evaluate(
         typer.Option(help="Folder for pictures of it all; needs the extra plot.", show_default=False),
     ] = None,
     size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
+    input_shape: InputShape = None,
+    input_scale: InputScale = None,
+    input_shift: InputShift = None,
 ) -> None:
     """Say how good a model is on a test set: accuracy, each class, confusions, calibration, worst mistakes.
 
@@ -56,7 +60,7 @@ def evaluate(
 
         mnistnet evaluate ckpt --data-dir fashion --json
 
-        mnistnet evaluate ckpt --plots pictures
+        mnistnet evaluate model.onnx --plots pictures
     """
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of them")
@@ -69,15 +73,18 @@ def evaluate(
     from mnistnet.reports.evaluation import evaluate as evaluate_on
 
     source = find_checkpoint(model)
-    classifier = read_classifier(source, size_limit)
+    read = read_model(source, size_limit, input_shape, input_scale, input_shift)
+    for note in read.notes:
+        warn(f"{source}: {note}")
+    predictor = read.predictor
     folder = chosen_data("--data-dir", data_dir, data)
-    splits = load_data(folder, class_names=classifier.class_names)
+    splits = load_data(folder, class_names=predictor.class_names)
     for message in splits.warnings:
         warn(message)
-    if splits.test.class_names != classifier.class_names:
+    if splits.test.class_names != predictor.class_names:
         warn(f"{folder}: its classes have other names than the model's: is it the data the model is for?")
     try:
-        found = evaluate_on(classifier, splits.test)
+        found = evaluate_on(predictor, splits.test)
     except (DataError, ShapeError) as error:
         raise error.at(folder) from error
     if as_json:
@@ -85,10 +92,10 @@ def evaluate(
     elif as_csv:
         _print_csv(found)
     else:
-        typer.echo(f"{classifier.name} ({source}) on {found.images} test images of {folder}")
+        typer.echo(f"{source} on {found.images} test images of {folder}")
         _print_text(found)
     if plots is not None:
-        _save_plots(plots, classifier, found, splits.test, source)
+        _save_plots(plots, predictor, found, splits.test, source)
 
 
 def _make_folder(folder: Path) -> None:
@@ -173,7 +180,7 @@ def _print_confusion(found: Evaluation) -> None:
 
 
 def _save_plots(
-    folder: Path, classifier: Classifier, found: Evaluation, test: Dataset, checkpoint: Path
+    folder: Path, predictor: Predictor, found: Evaluation, test: Dataset, checkpoint: Path
 ) -> None:
     from mnistnet.files import write_atomically
     from mnistnet.reports.curves import read_curve
@@ -182,7 +189,7 @@ def _save_plots(
 
     log = checkpoint.parent / LOSS_CSV
     curve = read_curve(log) if log.is_file() else ()
-    for name, figure in all_plots(classifier, found, test, curve).items():
+    for name, figure in all_plots(predictor, found, test, curve).items():
         path = folder / f"{name}.png"
         write_atomically(path, png(figure))
         warn(f"wrote {path}")

@@ -14,7 +14,8 @@ from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.workers import usable_cores
 from mnistnet.errors import DataError, DivergedError
-from mnistnet.models import Classifier, Ensemble
+from mnistnet.formats.foreign import Predictor
+from mnistnet.models import Ensemble
 
 CONFIDENCE_LEVEL = 0.95
 """Of the interval around the accuracy."""
@@ -196,9 +197,7 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
     return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
 
 
-def evaluate(
-    classifier: Classifier | Ensemble, dataset: Dataset, *, threads: int | None = None
-) -> Evaluation:
+def evaluate(classifier: Predictor | Ensemble, dataset: Dataset, *, threads: int | None = None) -> Evaluation:
     """Predict every image of ``dataset`` once; on all cores unless ``threads`` says otherwise.
 
     Raises:

@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.network import Network
+from mnistnet.formats.foreign import Predictor
 from mnistnet.models import Classifier
 from mnistnet.reports.curves import CurvePoint
 from mnistnet.reports.evaluation import CONFIDENCE_LEVEL, Evaluation, share_interval
@@ -37,13 +38,13 @@ MOST_NUMBERS = 20
 
 
 def all_plots(
-    classifier: Classifier, evaluation: Evaluation, dataset: Dataset, curve: Sequence[CurvePoint]
+    model: Predictor, evaluation: Evaluation, dataset: Dataset, curve: Sequence[CurvePoint]
 ) -> dict[str, Figure]:
     """Every figure that there is something to draw for, by a name that can name its file.
 
     Args:
-        classifier: of which network.
-        evaluation: of ``classifier`` on ``dataset``.
+        model: only a `Classifier` has filters and feature maps to show.
+        evaluation: of ``model`` on ``dataset``.
         dataset: with at least one image.
         curve: its epochs; none where they are not known.
     """
@@ -52,9 +53,10 @@ def all_plots(
         "confusion-matrix": confusion_matrix(evaluation),
         "reliability": reliability_diagram(evaluation),
         "worst-mistakes": worst_mistakes(evaluation, dataset.images),
-        "first-filters": first_filters(classifier.network),
-        "feature-maps": feature_maps(classifier, dataset.images[0]),
     }
+    if isinstance(model, Classifier):
+        figures["first-filters"] = first_filters(model.network)
+        figures["feature-maps"] = feature_maps(model, dataset.images[0])
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 

@@ -38,7 +38,8 @@ def module_of(layer: Layer, input_shape: Shape) -> nn.Module:  # noqa: ARG001
 
 @module_of.register
 def _(layer: Conv2d, input_shape: Shape) -> nn.Module:
-    return nn.Conv2d(input_shape[0], layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+    geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return nn.Conv2d(input_shape[0], layer.out_channels, *geometry)
 
 
 @module_of.register

@@ -62,6 +62,18 @@ def test_a_person_reads_a_line_a_class_and_the_matrix(
         assert sum(map(int, cells)) == images
 
 
+def test_an_onnx_model_has_the_figures_of_its_checkpoint(
+    mnistnet: Mnistnet, trained: Path, small_data: Path
+) -> None:
+    assert mnistnet("export", "--onnx-path", "m.onnx", "--checkpoint-path", trained).code == 0
+    results = [
+        mnistnet("evaluate", model, "--data-dir", small_data, "--json") for model in (trained, "m.onnx")
+    ]
+    ours, theirs = (result.json_lines[0] for result in results)
+    assert theirs["confusion"] == ours["confusion"]
+    assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-4)
+
+
 def test_csv_is_the_table_of_classes(mnistnet: Mnistnet, trained: Path, small_data: Path) -> None:
     result = mnistnet("evaluate", trained, "--data-dir", small_data, "--csv")
     rows = list(csv.DictReader(io.StringIO(result.out)))

@@ -136,6 +136,20 @@ def test_all_plots_are_those_that_there_is_something_for() -> None:
     assert set(CAPTIONS) - set(plots.all_plots(mlp, evaluate(mlp, DATA), DATA, [])) == without
 
 
+def test_of_a_model_that_is_no_classifier_only_the_answers_are_drawn() -> None:
+    class Other:
+        class_names = DIGITS
+        input_shape = (1, 28, 28)
+        confidence_threshold = None
+
+        def probabilities(self, images: np.ndarray, *, threads: int = 1) -> np.ndarray:
+            return LENET.probabilities(images, threads=threads)
+
+    found = evaluate(Other(), DATA)
+    drawn = {"confusion-matrix", "reliability", "worst-mistakes"}
+    assert set(plots.all_plots(Other(), found, DATA, [])) == drawn
+
+
 def test_a_figure_is_the_same_picture_every_time_without_pyplot() -> None:
     first, second = (plots.png(plots.confusion_matrix(FOUND)) for _ in range(2))
     assert first == second
