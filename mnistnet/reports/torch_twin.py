@@ -26,6 +26,7 @@ from mnistnet.engine.layers import (
     ReLU,
     Sigmoid,
     Tanh,
+    ZeroPad2d,
 )
 from mnistnet.engine.network import Network
 
@@ -40,6 +41,11 @@ def module_of(layer: Layer, input_shape: Shape) -> nn.Module:  # noqa: ARG001
 def _(layer: Conv2d, input_shape: Shape) -> nn.Module:
     geometry = (layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
     return nn.Conv2d(input_shape[0], layer.out_channels, *geometry)
+
+
+@module_of.register
+def _(layer: ZeroPad2d, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.ZeroPad2d((layer.left, layer.right, layer.top, layer.bottom))
 
 
 @module_of.register
