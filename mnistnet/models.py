@@ -20,7 +20,7 @@ from mnistnet.engine.layers import (
     Softmax,
 )
 from mnistnet.engine.network import Network
-from mnistnet.errors import UsageError
+from mnistnet.errors import ShapeError, UsageError
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class Classifier:
         """(C, H, W) of a picture."""
         return self.network.input_shape
 
+    @property
+    def members(self) -> tuple[Classifier, ...]:
+        """Itself: a classifier is the smallest `Ensemble`."""
+        return (self,)
+
     def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""
         return self.network.predict(images, pixels=self.pixels, threads=threads)
@@ -50,14 +55,37 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Classifiers of the same pictures, whose probabilities are averaged."""
+    """Classifiers of the same pictures, whose probabilities are averaged.
+
+    Raises:
+        ShapeError: there are none, or their pictures or classes differ.
+    """
 
     members: tuple[Classifier, ...]
+    confidence_threshold: float | None = None
+    """As of a `Classifier`."""
+
+    def __post_init__(self) -> None:
+        kinds = {(member.input_shape, member.class_names) for member in self.members}
+        if len(kinds) != 1:
+            raise ShapeError(
+                f"ensemble: expected networks of the same pictures and classes, found {len(kinds)}"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """K names."""
         return self.members[0].class_names
+
+    @property
+    def input_shape(self) -> Shape:
+        """(C, H, W) of a picture."""
+        return self.members[0].input_shape
+
+    @property
+    def name(self) -> str:
+        """What it is made of."""
+        return "-".join(["ensemble", *sorted({member.name for member in self.members})])
 
     def probabilities(self, images: AnyArray, *, threads: int = 1) -> FloatArray:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background."""

@@ -29,6 +29,8 @@ from mnistnet.models import MODELS, Classifier, build
         # conv 32 x 9 + 32 = 320; 32 x 32 x 9 + 32 = 9248; 64 x 32 x 9 + 64 = 18496; 64 x 64 x 9 + 64 = 36928;
         # 26, 24, / 2 = 12, 10, 8, / 2 = 4: dense 128 x (64 x 4 x 4) + 128 = 131200; dense 1290
         ("wide", 320 + 9248 + 18496 + 36928 + 131200 + 1290),
+        # conv 32 x 25 + 32 = 832, then as wide's last two; batch norms 4 x (32 + 64 + 64 + 128)
+        ("deep", 832 + 18496 + 36928 + 131200 + 1290 + 1152),
     ],
 )
 def test_parameter_counts(name, size):
@@ -36,7 +38,7 @@ def test_parameter_counts(name, size):
 
 
 def test_every_model_is_counted_here():
-    assert list(MODELS) == ["lenet", "rsnet", "mlp", "leaky", "sigmoid", "wide"]
+    assert list(MODELS) == ["lenet", "rsnet", "mlp", "leaky", "sigmoid", "wide", "deep"]
 
 
 SHAPES = {
@@ -47,6 +49,8 @@ SHAPES = {
     "sigmoid": "784 10 10 10 10",
     "wide": "32x26x26 32x26x26 32x24x24 32x24x24 32x12x12 64x10x10 64x10x10 64x8x8 64x8x8 64x4x4 "
     "1024 128 128 10 10",
+    "deep": "32x24x24 32x24x24 32x24x24 32x12x12 64x10x10 64x10x10 64x10x10 64x8x8 64x8x8 64x8x8 64x4x4 "
+    "1024 128 128 128 128 10 10",
 }
 
 
@@ -58,7 +62,8 @@ def test_shapes(name):
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_relu_follows_every_convolution_and_hidden_dense_layer(name):
-    kinds = [layer.kind for layer in build(name).layers]
+    """But for what deep has between them."""
+    kinds = [layer.kind for layer in build(name).layers if layer.kind not in ("batch_norm", "dropout")]
     relu = "leaky_relu" if name == "leaky" else "relu"
     last = "sigmoid" if name == "sigmoid" else "softmax"
     assert kinds[-2:] == ["dense", last]
@@ -87,7 +92,7 @@ def test_other_images_and_other_numbers_of_classes(name):
 
 
 def test_an_unknown_name():
-    message = "model 'resnet': expected one of lenet, rsnet, mlp, leaky, sigmoid, wide"
+    message = "model 'resnet': expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, deep"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         build("resnet")
 

@@ -18,7 +18,7 @@ from mnistnet.cli.console import (
     percent,
     warn,
 )
-from mnistnet.cli.model_file import InputScale, InputShape, InputShift, read_model
+from mnistnet.cli.model_file import InputScale, InputShape, InputShift, find_model, read_model
 from mnistnet.errors import DataError, OutputError, ShapeError, UsageError, explain
 
 if TYPE_CHECKING:
@@ -69,10 +69,9 @@ def evaluate(
         _make_folder(plots)
     from mnistnet.cli.data import chosen_data
     from mnistnet.data.sources import load_data
-    from mnistnet.formats.checkpoint import find_checkpoint
     from mnistnet.reports.evaluation import evaluate as evaluate_on
 
-    source = find_checkpoint(model)
+    source = find_model(model)
     read = read_model(source, size_limit, input_shape, input_scale, input_shift)
     for note in read.notes:
         warn(f"{source}: {note}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, read_classifier
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit
 from mnistnet.errors import UsageError, choose
 
 PROOF_IMAGES = 64
@@ -58,9 +58,9 @@ def export(
 
         mnistnet export --rsnet-path rsnet.json
     """
+    from mnistnet.cli.model_file import find_model, read_classifiers
     from mnistnet.data.proof import proof_images
     from mnistnet.files import same_file
-    from mnistnet.formats.checkpoint import find_checkpoint
 
     targets = {"--onnx-path": onnx_path, "--html-path": html_path, "--rsnet-path": rsnet_path}
     if not any(targets.values()):
@@ -70,11 +70,15 @@ def export(
         from mnistnet.formats.onnx_export import OnnxForm, export_onnx
 
         form = OnnxForm(opset, logits, bytes_in, batch)
-    source = find_checkpoint(checkpoint_path or Path("ckpt"))
+    source = find_model(checkpoint_path or Path("ckpt"))
     for flag, path in targets.items():
         if path is not None and same_file(path, source):
             raise UsageError(f"{flag}: {path} is the checkpoint itself; choose another path")
-    classifier = read_classifier(source, size_limit)
+    model = read_classifiers(source, size_limit)
+    classifier, *others = model.members
+    for flag in ("--html-path", "--rsnet-path"):
+        if others and targets[flag] is not None:
+            raise UsageError(f"{flag}: takes a single network, found an ensemble of {len(model.members)}")
     if rsnet_path is not None:
         from mnistnet.formats.rsnet import save_rsnet
 
@@ -82,7 +86,7 @@ def export(
         typer.echo(f"Exported {source} to {rsnet_path.absolute()} (rsnet)")
     if html_path is None and onnx_path is None:
         return
-    images, whence = proof_images(classifier.network.input_shape, PROOF_IMAGES)
+    images, whence = proof_images(model.input_shape, PROOF_IMAGES)
     if html_path is not None:
         from mnistnet.data.dataset import DIGITS
         from mnistnet.formats.html import export_html
@@ -91,7 +95,7 @@ def export(
         size = f"{page.size / 1000:.0f} kB"
         typer.echo(f"Exported {source} to {html_path.absolute()} ({size}): open it in a browser")
     if onnx_path is not None:
-        report = export_onnx(classifier, onnx_path, images=images, form=form)
+        report = export_onnx(model, onnx_path, images=images, form=form)
         typer.echo(f"Exported {source} to {onnx_path.absolute()} (opset {opset}, IR {report.ir_version})")
         typer.echo(
             f"Largest difference to the engine on {report.images} {whence}: {report.largest_difference:.2g}"

@@ -13,6 +13,7 @@ from mnistnet.errors import UsageError
 if TYPE_CHECKING:
     from mnistnet.engine.arrays import PixelScale
     from mnistnet.formats.foreign import Foreign
+    from mnistnet.models import Classifier, Ensemble
 
 LARGEST = 3.4e38
 """Below which a number is one in float32 too."""
@@ -26,6 +27,34 @@ InputScale = Annotated[
 InputShift = Annotated[float | None, typer.Option(help="See --input-scale; 0.")]
 
 
+def find_model(path: Path) -> Path:
+    """The model that a person means: a file, an ensemble's folder, or a folder's newest checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    from mnistnet.formats.checkpoint import find_checkpoint
+    from mnistnet.training.runs import members_of
+
+    return path if members_of(path) else find_checkpoint(path)
+
+
+def read_classifiers(source: Path, size_limit: int) -> Classifier | Ensemble:
+    """A checkpoint's classifier, or the ensemble of a folder, from what `find_model` has found.
+
+    Raises:
+        CheckpointError: it cannot be used, or does not give probabilities.
+    """
+    from mnistnet.formats.checkpoint import find_checkpoint
+    from mnistnet.models import Ensemble
+    from mnistnet.training.runs import members_of
+
+    members = members_of(source)
+    if not members:
+        return read_classifier(source, size_limit)
+    return Ensemble(tuple(read_classifier(find_checkpoint(path), size_limit) for path in members))
+
+
 def read_model(
     path: Path,
     size_limit: int,
@@ -33,7 +62,7 @@ def read_model(
     input_scale: float | None = None,
     input_shift: float | None = None,
 ) -> Foreign:
-    """Whatever gives probabilities: a checkpoint, an ONNX model, an rsnet checkpoint.
+    """Whatever gives probabilities: a checkpoint, an ensemble, an ONNX model, an rsnet checkpoint.
 
     Args:
         path: the file; what it is is seen from its name and its first bytes.
@@ -56,12 +85,12 @@ def read_model(
         from mnistnet.formats.onnx_import import load_onnx
 
         return load_onnx(path, limit=limit, input_shape=shape, pixels=pixels)
-    if looks_like_rsnet(path):
+    if not path.is_dir() and looks_like_rsnet(path):
         return load_rsnet(path, limit=limit, input_shape=shape, pixels=pixels)
     for flag, value in (("--input-shape", shape), ("--input-scale", pixels)):
         if value is not None:
             raise UsageError(f"{flag}: is for ONNX and rsnet models; {path} says it itself")
-    return Foreign(read_classifier(path, size_limit))
+    return Foreign(read_classifiers(path, size_limit))
 
 
 def _input_shape(text: str | None) -> tuple[int, int, int] | None:

@@ -19,7 +19,7 @@ from mnistnet.cli.console import (
     percent,
     warn,
 )
-from mnistnet.cli.model_file import InputScale, InputShape, InputShift, read_model
+from mnistnet.cli.model_file import InputScale, InputShape, InputShift, find_model, read_model
 from mnistnet.errors import CheckpointError, MnistnetError, UsageError
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def run(
 
         mnistnet run model.onnx photo.jpg
     """
-    from mnistnet.formats.checkpoint import find_checkpoint
-
-    source = find_checkpoint(checkpoint)
+    source = find_model(checkpoint)
     if explain is not None:
         _check_explanation(explain, [source, *map(Path, images)])
     model = read_model(source, size_limit, input_shape, input_scale, input_shift)

@@ -45,7 +45,7 @@ from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError
 from mnistnet.files import check_target, write_atomically
 from mnistnet.formats.onnx_reference import run_reference
-from mnistnet.models import Classifier
+from mnistnet.models import Classifier, Ensemble
 
 INPUT = "images"
 OUTPUT = "probabilities"
@@ -54,7 +54,7 @@ BATCH = "N"
 """The name of the graph's dynamic batch axis."""
 GOLDEN_INPUT, GOLDEN_OUTPUT = "golden_input", "golden_output"
 """Metadata entries: a picture's bytes (C, H, W) in base64, and the graph's output for it as a JSON list."""
-ACTIVATION = "activation"
+ACTIVATION, NO_ACTIVATION = "activation", "none"
 """Metadata entry of a model whose output is logits: the kind of layer that makes probabilities of them."""
 INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
 """Metadata entries: a byte times the one plus the other is what the graph's input is to be."""
@@ -131,10 +131,11 @@ class OnnxForm:
         """What the graph is given for pictures (N, C, H, W)."""
         return images if self.bytes_in else images.astype(np.float32) / np.float32(255.0)
 
-    def expected(self, classifier: Classifier, images: npt.NDArray[np.uint8]) -> FloatArray:
+    def expected(self, model: Classifier | Ensemble, images: npt.NDArray[np.uint8]) -> FloatArray:
         """What the engine says the graph's output is for pictures (N, C, H, W)."""
         if not self.logits:
-            return classifier.probabilities(images)
+            return model.probabilities(images)
+        (classifier,) = model.members
         whole = classifier.network
         network = Network(self.layers(whole), whole.input_shape)
         network.vector[...] = whole.vector  # the last layer has no parameters
@@ -161,12 +162,16 @@ class ExportReport:
 
 
 def export_onnx(
-    classifier: Classifier, path: Path, *, images: npt.NDArray[np.uint8], form: OnnxForm = DEFAULT_FORM
+    classifier: Classifier | Ensemble,
+    path: Path,
+    *,
+    images: npt.NDArray[np.uint8],
+    form: OnnxForm = DEFAULT_FORM,
 ) -> ExportReport:
     """Write a classifier as ONNX, if and only if the graph computes what the engine computes.
 
     Args:
-        classifier: what to export.
+        classifier: what to export; an ensemble becomes one graph that averages.
         path: the file to create or replace.
         images: (N, C, H, W) uint8, real images for the proof, at least one. The first `PROOF_IMAGES` are
             used, fewer of a large network. The first of all goes into the file's metadata.
@@ -202,7 +207,7 @@ def export_onnx(
     )
 
 
-def to_onnx(classifier: Classifier, form: OnnxForm = DEFAULT_FORM) -> onnx.ModelProto:
+def to_onnx(classifier: Classifier | Ensemble, form: OnnxForm = DEFAULT_FORM) -> onnx.ModelProto:
     """A classifier as an ONNX model: ``images`` (N, C, H, W) to ``probabilities`` or ``logits`` (N, K).
 
     What the classifier makes of a byte, beyond dividing it by 255 where the input is not bytes, is inside the
@@ -211,28 +216,29 @@ def to_onnx(classifier: Classifier, form: OnnxForm = DEFAULT_FORM) -> onnx.Model
     Raises:
         ExportError: a weight is not finite, a layer has no ONNX form, or there are no logits.
     """
-    network = classifier.network
-    layers = form.layers(network)
     graph = _Graph()
-    value = _normalize(graph, INPUT, classifier.pixels, form)
-    outputs = [f"{index}.{layer.kind}" for index, layer in enumerate(layers)]
-    outputs[-1] = form.output
-    below = ""
-    for index, layer in enumerate(layers):
-        add_nodes(layer, OnnxSite(graph, index, layer, value, outputs[index], below))
-        value = outputs[index]
-        below = below if layer.kind == Dropout.kind else layer.kind  # a runtime drops what does nothing
-    number = BATCH if form.batch is None else form.batch
+    members = classifier.members
+    if len(members) == 1:
+        _add_network(graph, members[0], form, form.output)
+    else:
+        if form.logits:
+            raise ExportError("--logits: an ensemble is the mean of probabilities and has none")
+        means = [f"{number}/{form.output}" for number in range(1, len(members) + 1)]
+        for number, member in enumerate(members, start=1):
+            _add_network(graph, member, form, means[number - 1], f"{number}/")
+        graph.nodes.append(helper.make_node("Mean", means, [form.output], name="mean"))
+    number_of_images = BATCH if form.batch is None else form.batch
+    shape = (number_of_images, *classifier.input_shape)
     input_type = TensorProto.UINT8 if form.bytes_in else TensorProto.FLOAT
     proto = helper.make_graph(
         graph.nodes,
         classifier.name,
-        [_tensor_info(INPUT, input_type, (number, *network.input_shape), form.meaning)],
+        [_tensor_info(INPUT, input_type, shape, form.meaning)],
         [
             _tensor_info(
                 form.output,
                 TensorProto.FLOAT,
-                (number, *network.output_shape),
+                (number_of_images, len(classifier.class_names)),
                 "one number a class, see the metadata entry classes",
             )
         ],
@@ -245,9 +251,11 @@ def to_onnx(classifier: Classifier, form: OnnxForm = DEFAULT_FORM) -> onnx.Model
         producer_name="mnistnet",
         producer_version=__version__,
     )
-    axes = ", ".join(map(str, (number, *network.input_shape)))
+    axes = ", ".join(map(str, shape))
     if form.logits:
-        _add_metadata(model, {ACTIVATION: network.layers[-1].kind})
+        _add_metadata(model, {ACTIVATION: members[0].network.layers[-1].kind})
+    elif len(members) > 1:  # whose last operator does not tell that these are probabilities
+        _add_metadata(model, {ACTIVATION: NO_ACTIVATION})
     _add_metadata(
         model,
         {
@@ -259,6 +267,21 @@ def to_onnx(classifier: Classifier, form: OnnxForm = DEFAULT_FORM) -> onnx.Model
         },
     )
     return model
+
+
+def _add_network(
+    graph: _Graph, classifier: Classifier, form: OnnxForm, output: str, prefix: str = ""
+) -> None:
+    """Add a network's nodes, from the graph's input to ``output``; all names begin with ``prefix``."""
+    layers = form.layers(classifier.network)
+    value = _normalize(graph, INPUT, classifier.pixels, form, prefix)
+    outputs = [f"{prefix}{index}.{layer.kind}" for index, layer in enumerate(layers)]
+    outputs[-1] = output
+    below = ""
+    for index, layer in enumerate(layers):
+        add_nodes(layer, OnnxSite(graph, f"{prefix}{index}", layer, value, outputs[index], below))
+        value = outputs[index]
+        below = below if layer.kind == Dropout.kind else layer.kind  # a runtime drops what does nothing
 
 
 def _add_metadata(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
@@ -296,7 +319,7 @@ class OnnxSite:
     def __init__(
         self,
         graph: _Graph,
-        index: int,
+        index: str,
         layer: Layer,
         input: str,  # noqa: A002
         output: str,
@@ -330,7 +353,7 @@ class OnnxSite:
         Returns:
             The name of its result.
         """
-        name = ".".join([str(self._index), self._layer.kind, *([step] if step else [])])
+        name = ".".join([self._index, self._layer.kind, *([step] if step else [])])
         output = name if step else self.output
         self._graph.nodes.append(helper.make_node(operator, list(inputs), [output], name=name, **attributes))
         return output
@@ -478,20 +501,19 @@ def _(layer: Softmax, site: OnnxSite) -> None:  # noqa: ARG001
     site.node("Softmax", axis=1)
 
 
-def _normalize(graph: _Graph, value: str, pixels: PixelScale, form: OnnxForm) -> str:
+def _normalize(graph: _Graph, value: str, pixels: PixelScale, form: OnnxForm, prefix: str) -> str:
     """Add what turns the graph's input into that of the network; the name of the result."""
     if form.bytes_in:
-        graph.nodes.append(
-            helper.make_node("Cast", [value], ["input.cast"], name="input.cast", to=TensorProto.FLOAT)
-        )
-        value = "input.cast"
+        name = f"{prefix}input.cast"
+        graph.nodes.append(helper.make_node("Cast", [value], [name], name=name, to=TensorProto.FLOAT))
+        value = name
     # the graph reads byte * its own scale, the network wants byte * scale + shift
     factor = pixels.scale if form.bytes_in else pixels.scale * 255.0
     for operator, number, neutral in (("Mul", factor, 1.0), ("Add", pixels.shift, 0.0)):
         constant = np.asarray(number, np.float32)
         if constant == np.float32(neutral):
             continue
-        name = f"input.{operator.lower()}"
+        name = f"{prefix}input.{operator.lower()}"
         weight = graph.weight(f"{name}.value", constant)
         graph.nodes.append(helper.make_node(operator, [value, weight], [name], name=name))
         value = name
@@ -505,18 +527,18 @@ def _tensor_info(
 
 
 def _proof_images(
-    classifier: Classifier, images: npt.NDArray[np.uint8], form: OnnxForm
+    classifier: Classifier | Ensemble, images: npt.NDArray[np.uint8], form: OnnxForm
 ) -> npt.NDArray[np.uint8]:
     """The images that the proof uses, if they are any and fit; whole batches where their size is fixed."""
-    network = classifier.network
-    if images.dtype != np.uint8 or images.shape[1:] != network.input_shape:
+    shape = classifier.input_shape
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
         raise ExportError(
-            f"images for the self-check: expected uint8 {network.input_shape} each, "
-            f"found {images.dtype} {images.shape[1:]}"
+            f"images for the self-check: expected uint8 {shape} each, found {images.dtype} {images.shape[1:]}"
         )
     if not len(images):
         raise ExportError("images for the self-check: expected at least one, found none")
-    images = images[: max(1, min(PROOF_IMAGES, PROOF_MULTIPLY_ADDS // max(1, network.multiply_adds)))]
+    work = sum(member.network.multiply_adds for member in classifier.members)
+    images = images[: max(1, min(PROOF_IMAGES, PROOF_MULTIPLY_ADDS // max(1, work)))]
     batch = form.batch or 1
     return images[np.arange(-(-len(images) // batch) * batch) % len(images)]
 

@@ -21,7 +21,13 @@ from mnistnet.errors import CheckpointError
 from mnistnet.formats.checkpoint import MOST_VALUES, SIZE_LIMIT
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_executor import run_graph
-from mnistnet.formats.onnx_export import ACTIVATION, INPUT_SCALE, INPUT_SHIFT, largest_difference
+from mnistnet.formats.onnx_export import (
+    ACTIVATION,
+    INPUT_SCALE,
+    INPUT_SHIFT,
+    NO_ACTIVATION,
+    largest_difference,
+)
 from mnistnet.formats.onnx_graph import Graph, load_graph
 from mnistnet.formats.onnx_layers import NotAChainError, chain_of
 from mnistnet.formats.onnx_operators.normalization import softmax
@@ -118,6 +124,8 @@ def _end_of(graph: Graph) -> str:
         case "LogSoftmax":
             return "logarithms"
     said = graph.metadata.get(ACTIVATION)
+    if said == NO_ACTIVATION:
+        return "probabilities"
     return said if said in ("softmax", "sigmoid") else "logits"
 
 

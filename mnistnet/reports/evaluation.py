@@ -15,7 +15,6 @@ from mnistnet.engine.arrays import FloatArray
 from mnistnet.engine.workers import usable_cores
 from mnistnet.errors import DataError, DivergedError
 from mnistnet.formats.foreign import Predictor
-from mnistnet.models import Ensemble
 
 CONFIDENCE_LEVEL = 0.95
 """Of the interval around the accuracy."""
@@ -197,7 +196,7 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
     return max((centre - half) / scale, 0.0), min((centre + half) / scale, 1.0)
 
 
-def evaluate(classifier: Predictor | Ensemble, dataset: Dataset, *, threads: int | None = None) -> Evaluation:
+def evaluate(classifier: Predictor, dataset: Dataset, *, threads: int | None = None) -> Evaluation:
     """Predict every image of ``dataset`` once; on all cores unless ``threads`` says otherwise.
 
     Raises:

@@ -292,6 +292,12 @@ def is_run(folder: Path) -> bool:
     return (folder / LATEST).is_file()
 
 
+def members_of(folder: Path) -> list[Path]:
+    """The runs of an ensemble's folder, in their order; none where it holds no ensemble."""
+    found = [path for path in folder.glob("member_*") if path.is_dir()] if folder.is_dir() else []
+    return [] if is_run(folder) else sorted(found, key=lambda path: (len(path.name), path.name))
+
+
 def make_folders(folder: Path) -> list[Path]:
     """Make a folder and its parents where they are missing.
 

@@ -35,7 +35,8 @@ from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, ShapeError
 from mnistnet.formats import onnx_export
 from mnistnet.formats.onnx_export import IR_VERSIONS, OnnxForm, add_nodes, export_onnx, to_onnx
-from mnistnet.models import Classifier, build
+from mnistnet.formats.onnx_import import load_onnx
+from mnistnet.models import Classifier, Ensemble, build
 
 DATA = Path(__file__).parents[2] / "data"
 DIGITS = tuple("0123456789")
@@ -358,3 +359,24 @@ def test_the_proof_is_bounded(tmp_path: Path, mnist: Any, monkeypatch: pytest.Mo
     assert export_onnx(named("mlp"), tmp_path / "m.onnx", images=mnist[:300]).images == 5
     monkeypatch.setattr(onnx_export, "PROOF_MULTIPLY_ADDS", 1)
     assert export_onnx(named("mlp"), tmp_path / "m.onnx", images=mnist[:300]).images == 1
+
+
+def test_an_ensemble_is_one_graph_that_averages(tmp_path: Path) -> None:
+    """Each member with its own pixels; onnxruntime says what the mean of both says."""
+    members = tuple(
+        Classifier(build("rsnet").initialize(seed), DIGITS, pixels, "rsnet")
+        for seed, pixels in ((1, PixelScale()), (2, PixelScale(1 / 128, -1.0)))
+    )
+    images = np.random.default_rng(0).integers(0, 256, (8, 1, 28, 28), dtype=np.uint8)
+    expected = np.mean([member.probabilities(images) for member in members], axis=0)
+    for name, form in (("a.onnx", OnnxForm()), ("b.onnx", OnnxForm(bytes_in=True, batch=8))):
+        report = export_onnx(Ensemble(members), tmp_path / name, images=images, form=form)
+        assert report.largest_difference < 1e-6
+        session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+        (found,) = session.run(None, {"images": form.inputs(images)})
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    foreign = load_onnx(tmp_path / "a.onnx")
+    assert "no simple chain" in foreign.obstacle
+    np.testing.assert_allclose(foreign.predictor.probabilities(images), expected, atol=1e-6)
+    with pytest.raises(ExportError, match=r"^--logits: an ensemble is the mean of probabilities"):
+        export_onnx(Ensemble(members), tmp_path / "c.onnx", images=images, form=OnnxForm(logits=True))

@@ -104,6 +104,12 @@ def _sum(*values: AnyArray) -> AnyArray:
     return result
 
 
+@operator("Mean", since=6)
+def _mean(*values: AnyArray) -> AnyArray:
+    total = _sum(*values)
+    return total / total.dtype.type(len(values))
+
+
 @operator("Where", since=9)
 def _where(condition: AnyArray, x: AnyArray, y: AnyArray) -> AnyArray:
     return np.where(condition, x, y)
