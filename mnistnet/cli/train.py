@@ -140,6 +140,9 @@ def train(
     augment: Annotated[
         str, _option(TRAINING, "Change every image anew: none, shift, affine or elastic.")
     ] = Settings.augment,
+    augment_picture: Annotated[
+        Path | None, _option(TRAINING, "Write a PNG of images as they are and as --augment changes them.")
+    ] = None,
     seed: Annotated[
         int, _option(TRAINING, "Same seed, same bits: with any number of workers.")
     ] = Settings.seed,
@@ -230,6 +233,8 @@ def train(
     source = _source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
     session = _Session(settings, _load(source), _process_count(workers), outputs)
+    if augment_picture is not None:
+        _draw_augmented(augment_picture, session)
     if settings.members > 1:
         _train_members(session, resume=ensemble is not None)
     else:
@@ -264,6 +269,22 @@ class _Session:
         """What is asked for one network of an ensemble, the first of which has number 1."""
         settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)
         return replace(self, settings=settings, outputs=replace(self.outputs, folder=folder))
+
+
+def _draw_augmented(path: Path, session: _Session) -> None:
+    """A row for each of the first images: as it is, then as it might be shown to the network."""
+    from mnistnet.data.augmentation import examples
+    from mnistnet.data.pictures_sheet import contact_sheet
+    from mnistnet.engine.streams import TRANSFORM, stream
+    from mnistnet.files import write_atomically
+
+    augmentation = session.settings.augmentation
+    if augmentation is None:
+        raise UsageError("--augment-picture: needs --augment shift, affine or elastic")
+    images = session.images.training.images[:8]
+    sheet = contact_sheet(examples(augmentation, images, 11, stream(session.settings.seed, TRANSFORM, 0)))
+    write_atomically(path, sheet)
+    typer.echo(f"Augmented images are shown in {path}")
 
 
 def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 from mnistnet.errors import UsageError, choose, explain
 
 if TYPE_CHECKING:
+    from mnistnet.data.augmentation import Augmentation
     from mnistnet.training.config import TrainingConfig
 
 _T = TypeVar("_T")
@@ -127,13 +128,19 @@ class Settings:
         """The settings that are not None, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What is done to the images of every step, if anything."""
+        from mnistnet.data.augmentation import AUGMENTATIONS as KINDS
+
+        return None if self.augment == "none" else KINDS[self.augment]()
+
     def config(self, workers: int | None = None) -> TrainingConfig:
         """What the Trainer is told; the learning rate must be settled.
 
         Raises:
             UsageError: a value is out of range, or does not go with the optimizer or the schedule.
         """
-        from mnistnet.data.augmentation import AUGMENTATIONS as TRANSFORMS
         from mnistnet.engine import losses, optimizers, schedules
         from mnistnet.training.config import TrainingConfig
         from mnistnet.training.pace import Leg
@@ -159,7 +166,7 @@ class Settings:
             lr_schedule=self._choose("lr_schedule", SCHEDULES, schedules.SCHEDULES),
             loss=loss,
             seed=self.seed,
-            transform=None if self.augment == "none" else TRANSFORMS[self.augment](),
+            transform=self.augmentation,
             clip_norm=self.clip_norm,
             average_decay=self.average_decay,
             patience=self.patience,

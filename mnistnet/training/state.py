@@ -20,6 +20,7 @@ class _BestForm(_Form):
     epoch: NonNegativeInt
     accuracy: float
     loss: float
+    threshold: float
 
 
 class _LegForm(_Form):

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 
+from mnistnet.data.confidence import calibrate
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import FloatArray, IntArray
 from mnistnet.engine.losses import LOSSES, Loss, loss_for
@@ -73,6 +74,8 @@ class Best:
     epoch: int
     accuracy: float
     loss: float
+    threshold: float
+    """The probability from which on a prediction can be relied on (`mnistnet.data.confidence`)."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +156,12 @@ class Trainer:
     @property
     def best_model(self) -> Classifier | None:
         """A copy of the classifier with the parameters of the best epoch; None without validation."""
-        if BEST not in self._vectors:
+        if self.best is None:
             return None
         layers, shape = self.classifier.network.layers, self.classifier.network.input_shape
         network = Network(layers, shape)
         network.vector[...] = self._vectors[BEST]
-        return replace(self.classifier, network=network)
+        return replace(self.classifier, network=network, confidence_threshold=self.best.threshold)
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -328,7 +331,8 @@ class Trainer:
         best = self.best
         is_best = best is None or (-found.accuracy, found.loss) < (-best.accuracy, best.loss)
         if is_best:
-            self.best = Best(result.epoch, found.accuracy, found.loss)
+            threshold = calibrate(found.probabilities, found.labels)
+            self.best = Best(result.epoch, found.accuracy, found.loss, threshold)
             self._vectors[BEST] = self.model.network.vector.copy()
         return replace(
             result, validation_loss=found.loss, validation_accuracy=found.accuracy, is_best=is_best

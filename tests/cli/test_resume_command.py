@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mnistnet.cli.app import app
 from mnistnet.data.idx import read_idx
@@ -363,3 +364,20 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
     assert resumed.out.splitlines()[-4:-1] == result.out.splitlines()[-4:-1]
     refused = mnistnet("train", *options, "--members", 2, "--checkpoint-folder", "both")
     assert_refused(refused, 2, "both: already holds a run; use --resume, --overwrite or another folder")
+
+
+def test_the_best_network_knows_when_to_be_sure(whole: Path) -> None:
+    classifier = load_checkpoint(whole / "best.json").classifier
+    assert classifier.confidence_threshold is not None
+    assert 0 < classifier.confidence_threshold <= 1
+    assert load_checkpoint(whole / "latest.json").classifier.confidence_threshold is None
+
+
+def test_augmented_images_can_be_looked_at(mnistnet: Mnistnet, small_data: Path, tmp_path: Path) -> None:
+    options = ("--model", "rsnet", "--train-data-dir", small_data, "--nb-epochs", 0, "--augment-picture")
+    result = mnistnet("train", *options, "a.png", "--augment", "affine")
+    assert result.code == 0, result.err
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width > picture.height
+    refused = mnistnet("train", *options, "b.png")
+    assert_refused(refused, 2, "--augment-picture: needs --augment shift, affine or elastic")
