@@ -132,7 +132,8 @@ def find_checkpoint(path: Path) -> Path:
     """The checkpoint file that a person means: a file is itself, a folder is its newest checkpoint.
 
     A folder and its direct subfolders are searched for JSON files that begin as checkpoints do. A folder
-    with a ``latest.json`` is a run and stands for that one file. The newest is the one modified last.
+    with a ``best.json`` or a ``latest.json`` is a run and stands for that one file, the best where there is
+    validation. The newest is the one modified last.
 
     Raises:
         CheckpointError: there is no such file or folder, or no checkpoint in it.
@@ -435,10 +436,10 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """The checkpoints directly in ``folder``; only ``latest.json`` where it is a run."""
-    latest = folder / "latest.json"
-    if _looks_like_checkpoint(latest):
-        return [latest]
+    """The checkpoints directly in ``folder``; only ``best.json``, else ``latest.json``, where it is a run."""
+    for name in ("best.json", "latest.json"):
+        if _looks_like_checkpoint(folder / name):
+            return [folder / name]
     try:
         files = sorted(folder.glob("*.json"))
     except OSError:

@@ -1,5 +1,6 @@
 """Checkpoints: what goes in comes out, the bytes are what the contract says, folders are searched."""
 
+import base64
 import hashlib
 import json
 import os
@@ -41,7 +42,7 @@ from mnistnet.formats import (
     load_checkpoint,
     save_checkpoint,
 )
-from mnistnet.formats.checkpoint import decode_checkpoint, encode_checkpoint
+from mnistnet.formats.checkpoint import SavedState, decode_checkpoint, encode_checkpoint
 from mnistnet.models import MODELS, Classifier, build
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "checkpoint-format.md"
@@ -368,3 +369,47 @@ def test_the_documented_reader(tmp_path: Path) -> None:
     assert "corrupt" in bad.stderr
     with pytest.raises(CheckpointError, match="corrupt"):
         load_checkpoint(tmp_path / "a.json")
+
+
+def test_of_a_run_the_best_network_is_meant(tmp_path: Path) -> None:
+    _save_at(tmp_path / "run" / "latest.json", 900)
+    best = _save_at(tmp_path / "run" / "best.json", 400)
+    assert find_checkpoint(tmp_path / "run") == best
+    assert find_checkpoint(tmp_path) == best
+
+
+def test_a_training_that_can_go_on_comes_back_bit_for_bit() -> None:
+    checkpoint = tiny()
+    own = checkpoint.classifier.network.vector
+    vectors = {"velocity": -own / 3, "average": own.copy(), "odd": np.full_like(own, np.nan)}
+    state = SavedState({"epoch": 3, "step": 7, "best": {"loss": 0.1}}, vectors)
+    data = encode_checkpoint(replace(checkpoint, state=state))
+    document = json.loads(data)
+    assert document["state"]["vectors"]["average"] is None  # equal to the layers' own parameters
+    velocity = np.frombuffer(base64.b64decode(document["state"]["vectors"]["velocity"]), "<f4")
+    assert velocity.tobytes() == vectors["velocity"].tobytes()
+    found = decode_checkpoint(data).state
+    assert found is not None
+    assert found.position == state.position
+    assert {name: v.tobytes() for name, v in found.vectors.items()} == {
+        name: v.tobytes() for name, v in vectors.items()
+    }
+    assert decode_checkpoint(encode_checkpoint(checkpoint)).state is None
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"position": {}, "vectors": {"velocity": "AAA"}}, "state.vectors.velocity: expected base64, found"),
+        ({"position": {}, "vectors": {"velocity": "AAAA"}}, "state.vectors.velocity: expected 740 bytes, found 3"),
+        ({"position": {}}, "state.vectors: missing"),
+        ({"position": {}, "vectors": {}, "more": 1}, "state.more: unknown member"),
+        ({"position": {}, "vectors": {"velocity": 1}}, "state.vectors.velocity: "),
+    ],
+)
+def test_a_damaged_state_is_refused(state: dict, message: str) -> None:
+    document = json.loads(encode_checkpoint(tiny()))
+    del document["checksum"]
+    with pytest.raises(CheckpointError) as caught:
+        decode_checkpoint(json.dumps({**document, "state": state}).encode())
+    assert str(caught.value).startswith(message)
