@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mnistnet.training.runs import RunFolder
     from mnistnet.training.trainer import EpochResult, Trainer
 
-ELSEWHERE = ("model", "data", "train_data_dir", "replay_steps", "replay_legs")
+ELSEWHERE = ("model", "start_from", "data", "train_data_dir", "replay_steps", "replay_legs")
 """Settings that a checkpoint says in another place or not at all: it holds no paths."""
 
 

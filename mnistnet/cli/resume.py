@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mnistnet.training.trainer import TrainerState
 
 
+BY_PLACE = ("model", "start_from", "train_data_dir", "data")
+"""Settings that name files: a checkpoint does not have them, but its run's settings do."""
+
+
 @dataclass(frozen=True)
 class Resumed:
     """A training that is taken up again."""
@@ -62,7 +66,7 @@ def find_resumed(path: Path) -> Resumed:
     settings["model"] = checkpoint.classifier.name
     with contextlib.suppress(UsageError):  # it only says where things are
         beside = read_settings(file.parent / SETTINGS)
-        settings |= {name: beside[name] for name in ("model", "train_data_dir", "data") if name in beside}
+        settings |= {name: beside[name] for name in BY_PLACE if name in beside}
     return Resumed(file, checkpoint, state, Settings(**settings))
 
 

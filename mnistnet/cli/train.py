@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import bar, check_last_layer, class_counts, need_extra, percent, warn
+from mnistnet.cli.console import (
+    DEFAULT_SIZE_LIMIT,
+    bar,
+    check_last_layer,
+    class_counts,
+    need_extra,
+    percent,
+    warn,
+)
 from mnistnet.cli.resume import (
     Resumed,
     check_data,
@@ -21,7 +29,7 @@ from mnistnet.cli.resume import (
     said_now,
     settings_on_resume,
 )
-from mnistnet.errors import DataError, DivergedError, UsageError, choose
+from mnistnet.errors import CheckpointError, DataError, DivergedError, MnistnetError, UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
     Settings,
@@ -74,6 +82,10 @@ def train(
     model: Annotated[
         str, _option(NETWORK, "A named network, or the path of an architecture file (.json).")
     ] = Settings.model,
+    start_from: Annotated[
+        str | None,
+        _option(NETWORK, "Train the network of a checkpoint or ONNX model further, from its weights."),
+    ] = None,
     learning_rate: Annotated[
         Any,
         _option(
@@ -292,18 +304,15 @@ def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> N
     from mnistnet.reports.evaluation import evaluate
 
     classifier = _first_classifier(session, resumed)
-    untrained = _untrained(classifier, session.settings, resumed)
+    untrained = _untrained(session, classifier, resumed)
     run = _run(session, classifier, resumed)
     if run.checkpoint is None:
         raise UsageError(f"--resume: nothing to do: {run.ended}")
     test = session.splits.test
     result = evaluate(classifier, test)
-    before = evaluate(replace(classifier, network=untrained), test)
     typer.echo("\n".join(class_counts(result)))
-    typer.echo(
-        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}); "
-        f"{percent(before.accuracy)} before training"
-    )
+    before = "" if untrained is None else f"; {percent(evaluate(untrained, test).accuracy)} before training"
+    typer.echo(f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}){before}")
     if run.best is not None:
         typer.echo(f"Best epoch:    {run.best.epoch}, validation accuracy {percent(run.best.accuracy)}")
     typer.echo(f"Checkpoint:    {run.checkpoint}")
@@ -485,42 +494,70 @@ def _first_classifier(session: _Session, resumed: Resumed | None) -> Classifier:
 
 
 def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
-    """The untrained network: named, or described by an architecture file."""
-    from mnistnet.engine.network import Network
-    from mnistnet.formats.checkpoint import load_architecture
+    """The network to train: named, described by an architecture file, or with its weights from a model."""
     from mnistnet.models import MODELS, Classifier, build
 
-    model, seed = settings.model, settings.seed
-    classes = len(data.class_names)
-    if not model.endswith(".json"):
-        choose("--model", model, tuple(MODELS))
-        network = build(model, data.shape, classes)
-        return Classifier(network.initialize(seed), data.class_names, name=model)
-    architecture = load_architecture(Path(model))
-    check_last_layer(model, architecture.layers[-1].kind)
-    if architecture.input_shape != data.shape:
-        raise DataError(
-            f"{model}: the model expects {_size(architecture.input_shape)} images, "
-            f"the data has {_size(data.shape)}"
-        )
+    model = settings.model
+    if settings.start_from is not None:
+        return _started(Path(settings.start_from), data)
+    if model.endswith(".json"):
+        return _described(Path(model), data, settings.seed)
+    choose("--model", model, tuple(MODELS))
+    network = build(model, data.shape, len(data.class_names))
+    return Classifier(network.initialize(settings.seed), data.class_names, name=model)
+
+
+def _described(path: Path, data: Dataset, seed: int) -> Classifier:
+    from mnistnet.engine.network import Network
+    from mnistnet.formats.checkpoint import load_architecture
+    from mnistnet.models import Classifier
+
+    architecture = load_architecture(path)
+    check_last_layer(path, architecture.layers[-1].kind)
     network = Network(architecture.layers, architecture.input_shape)
-    if network.output_shape != (classes,):
-        raise DataError(
-            f"{model}: the model gives {network.output_shape} outputs, the data has {classes} classes"
-        )
+    _check_fit(path, network, data)
     names = architecture.class_names or data.class_names
     return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
 
 
-def _untrained(classifier: Classifier, settings: Settings, resumed: Resumed | None) -> Network:
-    """The network that the training began with, or would begin with."""
+def _started(path: Path, data: Dataset) -> Classifier:
+    from mnistnet.cli.model_file import find_model, read_model
+    from mnistnet.models import Classifier
+
+    found = read_model(find_model(path), DEFAULT_SIZE_LIMIT)
+    for note in found.notes:
+        warn(f"{path}: {note}")
+    if not isinstance(found.predictor, Classifier):
+        why = found.obstacle or "an ensemble"
+        raise CheckpointError(f"--start-from: {path}: expected a network that can be trained, found {why}")
+    _check_fit(path, found.predictor.network, data)
+    return replace(found.predictor, confidence_threshold=None)
+
+
+def _check_fit(path: Path, network: Network, data: Dataset) -> None:
+    if network.input_shape != data.shape:
+        raise DataError(
+            f"{path}: the model expects {_size(network.input_shape)} images, the data has {_size(data.shape)}"
+        )
+    if network.output_shape != (len(data.class_names),):
+        raise DataError(
+            f"{path}: the model gives {network.output_shape} outputs, "
+            f"the data has {len(data.class_names)} classes"
+        )
+
+
+def _untrained(session: _Session, classifier: Classifier, resumed: Resumed | None) -> Classifier | None:
+    """What the training began with; None where it cannot be had any more."""
     from mnistnet.engine.network import Network
 
-    network = Network(classifier.network.layers, classifier.network.input_shape)
     if resumed is not None:
-        return network.initialize(settings.seed)
+        try:
+            return _new_classifier(session.settings, session.splits.train)
+        except MnistnetError:  # a file that has gone
+            return None
+    network = Network(classifier.network.layers, classifier.network.input_shape)
     network.vector[...] = classifier.network.vector
-    return network
+    return replace(classifier, network=network)
 
 
 def _size(shape: tuple[int, ...]) -> str:

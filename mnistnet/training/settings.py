@@ -84,6 +84,8 @@ class Settings:
     """
 
     model: str = "lenet"
+    start_from: str | None = None
+    """A model file whose network, with its weights, is trained further instead."""
     learning_rate: float | str | None = None
     """A number, or "auto"."""
     batch_size: int = 64
@@ -194,7 +196,7 @@ class Settings:
 
 KEPT_ON_RESUME = frozenset(
     {
-        *("model", "loss", "batch_size", "optimizer", "average_decay", "augment"),
+        *("model", "start_from", "loss", "batch_size", "optimizer", "average_decay", "augment"),
         *("seed", "members", "validation_split", "limit", "label_smoothing"),
     }
 )

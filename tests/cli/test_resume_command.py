@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -381,3 +382,20 @@ def test_augmented_images_can_be_looked_at(mnistnet: Mnistnet, small_data: Path,
         assert picture.width > picture.height
     refused = mnistnet("train", *options, "b.png")
     assert_refused(refused, 2, "--augment-picture: needs --augment shift, affine or elastic")
+
+
+def test_another_models_weights_are_trained_further(
+    mnistnet: Mnistnet, small_data: Path, whole: Path, tmp_path: Path
+) -> None:
+    onnx = tmp_path / "best.onnx"
+    assert mnistnet("export", "--checkpoint-path", whole / "best.json", "--onnx-path", onnx).code == 0
+    options = ("--train-data-dir", small_data, "--nb-epochs", 1, "--learning-rate", 0.01)
+    for source in (whole / "best.json", onnx):
+        result = mnistnet("train", *options, "--start-from", source, "--checkpoint-folder", source.suffix)
+        assert result.code == 0, result.err
+        before = re.search(r"([\d.]+) % before training", result.out)
+        assert before
+        assert float(before[1]) > 60  # far from the chance of one in ten
+    refused = mnistnet("train", *options, "--start-from", "nothing.json")
+    assert refused.code == 4
+    assert refused.err.startswith("mnistnet: nothing.json: no such file")

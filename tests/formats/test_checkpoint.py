@@ -401,7 +401,10 @@ def test_a_training_that_can_go_on_comes_back_bit_for_bit() -> None:
     ("state", "message"),
     [
         ({"position": {}, "vectors": {"velocity": "AAA"}}, "state.vectors.velocity: expected base64, found"),
-        ({"position": {}, "vectors": {"velocity": "AAAA"}}, "state.vectors.velocity: expected 740 bytes, found 3"),
+        (
+            {"position": {}, "vectors": {"velocity": "AAAA"}},
+            "state.vectors.velocity: expected 740 bytes, found 3",
+        ),
         ({"position": {}}, "state.vectors: missing"),
         ({"position": {}, "vectors": {}, "more": 1}, "state.more: unknown member"),
         ({"position": {}, "vectors": {"velocity": 1}}, "state.vectors.velocity: "),
