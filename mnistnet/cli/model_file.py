@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistnet.cli.console import read_classifier
-from mnistnet.errors import UsageError
+from mnistnet.cli.resume import ensemble_settings
+from mnistnet.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.engine.arrays import PixelScale
@@ -52,6 +53,12 @@ def read_classifiers(source: Path, size_limit: int) -> Classifier | Ensemble:
     members = members_of(source)
     if not members:
         return read_classifier(source, size_limit)
+    asked = ensemble_settings(source)
+    if asked is not None and len(members) < asked.members:
+        raise CheckpointError(
+            f"{source}: an ensemble of which {len(members)} of {asked.members} networks are trained: "
+            f"go on with mnistnet train --resume {source}"
+        )
     return Ensemble(tuple(read_classifier(find_checkpoint(path), size_limit) for path in members))
 
 

@@ -48,6 +48,7 @@ class Progress:
         if self._bar is None:
             self._bar = self._new_bar(
                 total=event.steps,
+                initial=event.step - 1,
                 desc=f"epoch {event.epoch}{self._of}",
                 unit="batch",
                 leave=False,

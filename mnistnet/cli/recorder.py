@@ -27,7 +27,8 @@ ELSEWHERE = ("model", "start_from", "data", "train_data_dir", "replay_steps", "r
 class Recorder:
     """Writes down a trainer's work.
 
-    The checkpoint comes first, for from it the rest can be made again: `catch_up` does so on resume.
+    From a checkpoint the files written after it can be made again, which happens on resume; lines of the CSV
+    that are ahead of it are cut.
     """
 
     run: RunFolder
@@ -40,30 +41,29 @@ class Recorder:
 
     def epoch(self, result: EpochResult, *, save: bool) -> Path | None:
         """Log an epoch, and save what is worth it; returns the checkpoint's path if there is one."""
+        path = None
+        if self.run.replaces:  # the older run, whole until now, goes when there is a checkpoint
+            path = self.run.save(self._checkpoint(result), result.epoch)
         self.run.log(result)
-        path = self.run.save(self._checkpoint(result), result.epoch) if save else None
+        if save and path is None:
+            path = self.run.save(self._checkpoint(result), result.epoch)
         if result.is_best:
-            self._save_best()
-        if save:
-            self._save_settings()
+            self.save_best()
+        if path is not None:
+            self.save_settings(over=result.is_last)
         return path
 
     def stopped(self) -> Path:
         """Save where the training stands between two steps."""
         path = self.run.save(self._checkpoint(None), None)
-        self._save_settings()
+        self.save_settings()
         return path
 
     def untrained(self) -> Path:
         """Save a network that is not to be trained."""
         path = self.run.save(self._checkpoint(None), 0)
-        self._save_settings()
+        self.save_settings()
         return path
-
-    def catch_up(self) -> None:
-        """Write again what a sudden end may have kept from being written after the last checkpoint."""
-        self._save_best()
-        self._save_settings()
 
     def diverged(self, error: DivergedError, training: Dataset) -> DivergedError:
         """Save the batch that had no finite loss; returns the error with its path."""
@@ -85,7 +85,8 @@ class Recorder:
                 training["validation_accuracy"] = result.validation_accuracy
         return Checkpoint(trainer.model, training, saved_state(trainer.state()))
 
-    def _save_best(self) -> None:
+    def save_best(self) -> None:
+        """Write the best network so far, if there is validation."""
         best, model = self.trainer.best, self.trainer.best_model
         if best is None or model is None:
             return
@@ -96,12 +97,12 @@ class Recorder:
         settings = {name: value for name, value in self.settings.given().items() if name not in ELSEWHERE}
         return {"settings": settings, **self.facts}
 
-    def _save_settings(self) -> None:
-        """With what a replay of a training with a budget needs."""
+    def save_settings(self, *, over: bool = False) -> None:
+        """Write the settings; of a training with a budget that is over, with what a replay needs."""
         settings = self.settings
         if self.architecture is not None:
             settings = replace(settings, model=self.run.save_architecture(self.architecture).name)
-        if settings.budget is not None:
-            legs = tuple(x for leg in self.trainer.legs for x in (leg.step, leg.progress, leg.rate))
+        if over and settings.budget is not None and settings.replay_steps is None:
+            legs = tuple(x for leg in self.trainer.legs for x in (float(leg.step), leg.progress, leg.rate))
             settings = replace(settings, replay_steps=self.trainer.steps, replay_legs=legs)
         self.run.save_settings(settings_text(settings))

@@ -12,7 +12,7 @@ import typer
 
 from mnistnet.cli.console import warn
 from mnistnet.errors import CheckpointError, DataError, UsageError
-from mnistnet.training.settings import KEPT_ON_RESUME, Settings, check_settings, flag, read_settings
+from mnistnet.training.settings import AUTO, KEPT_ON_RESUME, Settings, check_settings, flag, read_settings
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from mnistnet.training.trainer import TrainerState
 
 
-BY_PLACE = ("model", "start_from", "train_data_dir", "data")
-"""Settings that name files: a checkpoint does not have them, but its run's settings do."""
+BESIDE = ("model", "start_from", "train_data_dir", "data", "replay_steps", "replay_legs")
+"""Settings that a checkpoint does not have, but the file of its run's settings."""
+
+
+REPLAY_BREAKERS = {"budget", "nb_epochs", "batch_size", "limit", "validation_split", "data", "train_data_dir"}
+"""Settings that a replay of a training with a budget cannot have otherwise."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class Resumed:
     checkpoint: Checkpoint
     state: TrainerState
     settings: Settings
+    by_folder: bool
+    """The newest of a run was asked for, not this very file."""
 
     @property
     def run(self) -> Path | None:
@@ -59,15 +65,18 @@ def find_resumed(path: Path) -> Resumed:
             if file == candidates[-1]:
                 raise
             warn(f"{error}; going on with the one before")
+    saved = checkpoint.training.get("settings")
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{file}: training.settings: missing: its training cannot go on")
     try:
-        settings = check_settings(checkpoint.training["settings"])  # type: ignore[arg-type]
-    except (UsageError, KeyError, AttributeError) as error:
+        settings = {**check_settings(saved), "model": checkpoint.classifier.name}
+        Settings(**settings)
+    except UsageError as error:
         raise CheckpointError(f"{file}: training.settings: {error}") from error
-    settings["model"] = checkpoint.classifier.name
     with contextlib.suppress(UsageError):  # it only says where things are
         beside = read_settings(file.parent / SETTINGS)
-        settings |= {name: beside[name] for name in BY_PLACE if name in beside}
-    return Resumed(file, checkpoint, state, Settings(**settings))
+        settings |= {name: beside[name] for name in BESIDE if name in beside}
+    return Resumed(file, checkpoint, state, Settings(**settings), path.is_dir())
 
 
 def ensemble_settings(folder: Path) -> Settings | None:
@@ -81,10 +90,11 @@ def ensemble_settings(folder: Path) -> Settings | None:
 
 
 def _load_state(file: Path) -> tuple[Checkpoint, TrainerState]:
-    from mnistnet.formats.checkpoint import load_checkpoint
+    from mnistnet.formats.checkpoint import SIZE_LIMIT, load_checkpoint
     from mnistnet.training.state import trainer_state
 
-    checkpoint = load_checkpoint(file)
+    # what train has written, train reads, however large
+    checkpoint = load_checkpoint(file, limit=max(SIZE_LIMIT, file.stat().st_size))
     if checkpoint.state is None:
         raise CheckpointError(
             f"{file}: has weights only, and no training to go on with: "
@@ -110,9 +120,28 @@ def settings_on_resume(context: typer.Context, settings: Settings, run: Settings
                 f"{flag(name)}: cannot change on --resume: the run has {before}, found {value}; "
                 "start a new run"
             )
-    if "data" in given or "train_data_dir" in given:  # either stands for both
+    if given.get("learning_rate") == AUTO:
+        raise UsageError("--learning-rate: auto is for new runs")
+    merged = replace(run, **instead(given)).without_strangers(given)
+    if run.learning_rate != AUTO and _kept(merged) != _kept(run):
+        raise UsageError("--momentum: cannot become 0, or cease to be 0, on --resume")
+    return merged
+
+
+def _kept(settings: Settings) -> tuple[str, ...]:
+    """What the optimizer keeps between steps."""
+    return settings.config().optimizer.state_names
+
+
+def instead(given: dict[str, Any]) -> dict[str, Any]:
+    """What was said, and without a value what it stands in the place of."""
+    if "data" in given or "train_data_dir" in given:
         given = {"data": None, "train_data_dir": None, **given}
-    return replace(run, **given)
+    if REPLAY_BREAKERS & set(given):
+        given = {"replay_steps": None, "replay_legs": None, **given}
+    if "nb_epochs" in given:
+        given = {"budget": None, **given}
+    return given
 
 
 def said_now(context: typer.Context) -> list[str]:
@@ -133,10 +162,10 @@ def check_data(resumed: Resumed, data: Dataset, facts: Mapping[str, Any]) -> Non
     classifier = saved.classifier
     before: dict[str, Any] = {
         "image shape": classifier.network.input_shape,
-        "classes": list(classifier.class_names),
+        "number of classes": len(classifier.class_names),
         **{name: saved.training.get(name) for name in facts},
     }
-    now = {"image shape": data.shape, "classes": list(data.class_names), **facts}
+    now = {"image shape": data.shape, "number of classes": len(data.class_names), **facts}
     different = [f"{name} {before[name]}, found {now[name]}" for name in now if before[name] != now[name]]
     if different:
         raise DataError(f"--resume: the run's data were others: expected {'; '.join(different)}")

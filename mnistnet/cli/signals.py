@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], int]]:
-    """Within this, SIGINT and SIGTERM ask to stop at the next step; a second one stops at once."""
+    """Within this, SIGINT, SIGTERM and SIGHUP ask to stop at the next step; a second one stops at once."""
     received: list[int] = []
 
     def ask(number: int, _frame: object) -> None:
@@ -17,7 +17,9 @@ def stop_signals() -> Iterator[Callable[[], int]]:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         received.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup sets it
+        numbers.append(signal.SIGHUP)
     older = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: received[0] if received else 0

@@ -26,6 +26,7 @@ from mnistnet.cli.resume import (
     check_data,
     ensemble_settings,
     find_resumed,
+    instead,
     said_now,
     settings_on_resume,
 )
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from mnistnet.training.trainer import Best, Trainer
 
 DEFAULT_RUNS = Path("ckpt")
+CUSTOM = "custom"
 FROM_FILES = ("replay_steps", "replay_legs")
 """Settings without a flag: they come from a run's file."""
 
@@ -234,21 +236,29 @@ def train(
             resumed = find_resumed(resume)
             before = resumed.settings
         settings = settings_on_resume(context, settings, before)
+    folder = checkpoint_folder or (resume if ensemble is not None else None)
+    outputs = _Outputs(folder, loss_csv_path, checkpoint_stride, overwrite)
+    said = said_now(context)
+    if "model" in said and "start_from" in said:
+        raise UsageError("--start-from: brings its own network: leave --model away")
+    _check(settings, outputs)
+    process_count = _process_count(workers)
     if print_config:
         typer.echo(settings_text(settings), nl=False)
         return
-    folder = checkpoint_folder or (resume if ensemble is not None else None)
-    outputs = _Outputs(folder, loss_csv_path, checkpoint_stride, overwrite)
-    _check(settings, outputs)
+    if augment_picture is not None:
+        _check_picture(augment_picture, settings, overwrite=overwrite)
     if report:
         need_extra("--report", "matplotlib", "plot")
+        if settings.members > 1:
+            raise UsageError("--report: is about a single network: leave --members away")
     source = _source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    session = _Session(settings, _load(source), _process_count(workers), outputs)
+    session = _Session(settings, _load(source), process_count, outputs)
     if augment_picture is not None:
         _draw_augmented(augment_picture, session)
     if settings.members > 1:
-        _train_members(session, resume=ensemble is not None)
+        _train_members(session, resume if ensemble is not None else None)
     else:
         _train_one(session, resumed, report=report)
 
@@ -277,10 +287,22 @@ class _Session:
         """The data as these settings divide them."""
         return _divide(self.splits, self.settings)
 
-    def member(self, number: int, folder: Path) -> _Session:
+    def member(self, number: int, folder: Path, resumed: Resumed | None) -> _Session:
         """What is asked for one network of an ensemble, the first of which has number 1."""
         settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)
+        if resumed is not None and settings.learning_rate == AUTO:  # it was found when the member began
+            settings = replace(settings, learning_rate=resumed.settings.learning_rate)
         return replace(self, settings=settings, outputs=replace(self.outputs, folder=folder))
+
+
+def _check_picture(path: Path, settings: Settings, *, overwrite: bool) -> None:
+    from mnistnet.files import check_target
+
+    if settings.augment == "none":
+        raise UsageError("--augment-picture: needs --augment shift, affine or elastic")
+    check_target(path)
+    if path.exists() and not overwrite:
+        raise UsageError(f"--augment-picture: {path} already exists; use --overwrite or another path")
 
 
 def _draw_augmented(path: Path, session: _Session) -> None:
@@ -291,8 +313,7 @@ def _draw_augmented(path: Path, session: _Session) -> None:
     from mnistnet.files import write_atomically
 
     augmentation = session.settings.augmentation
-    if augmentation is None:
-        raise UsageError("--augment-picture: needs --augment shift, affine or elastic")
+    assert augmentation is not None
     images = session.images.training.images[:8]
     sheet = contact_sheet(examples(augmentation, images, 11, stream(session.settings.seed, TRANSFORM, 0)))
     write_atomically(path, sheet)
@@ -307,7 +328,7 @@ def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> N
     untrained = _untrained(session, classifier, resumed)
     run = _run(session, classifier, resumed)
     if run.checkpoint is None:
-        raise UsageError(f"--resume: nothing to do: {run.ended}")
+        raise UsageError(f"{'--resume: ' if resumed is not None else ''}nothing to do: {run.ended}")
     test = session.splits.test
     result = evaluate(classifier, test)
     typer.echo("\n".join(class_counts(result)))
@@ -321,27 +342,35 @@ def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> N
         _report(run, classifier, result, test)
 
 
-def _train_members(session: _Session, *, resume: bool) -> None:
+def _train_members(session: _Session, resume: Path | None) -> None:
     """Train the networks of an ensemble, each in a folder of its own, and say how good their mean is."""
     from mnistnet.files import write_atomically
     from mnistnet.models import Ensemble
     from mnistnet.reports.evaluation import evaluate
-    from mnistnet.training.runs import SETTINGS, is_run, make_folders, new_folder
+    from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
 
     settings = session.settings
-    folder = session.outputs.folder or new_folder(DEFAULT_RUNS, f"{settings.model}-{settings.members}")
-    if not (resume or session.outputs.overwrite) and (folder / SETTINGS).exists():
-        raise UsageError(f"{folder}: already holds a run; use --resume, --overwrite or another folder")
+    name = _first_classifier(session, None).name  # also: what is wrong is said before anything is made
+    folder = session.outputs.folder or new_folder(DEFAULT_RUNS, f"{name}-{settings.members}")
+    there = members_of(folder)
+    if resume is None and there and not session.outputs.overwrite:
+        raise UsageError(f"{folder}: already holds an ensemble; use --resume, --overwrite or another folder")
+    if len(there) > settings.members or is_run(folder):
+        raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
     make_folders(folder)
     write_atomically(folder / SETTINGS, settings_text(settings).encode())
     members = []
     for number in range(1, settings.members + 1):
-        place = folder / f"member_{number}"
         typer.echo(f"Network {number} of {settings.members}")
-        asked = session.member(number, place)
-        resumed = find_resumed(place) if resume and is_run(place) else None
+        before = None if resume is None else resume / f"member_{number}"
+        resumed = find_resumed(before) if before is not None and is_run(before) else None
+        asked = session.member(number, folder / f"member_{number}", resumed)
         classifier = _first_classifier(asked, resumed)
-        _run(asked, classifier, resumed)
+        run = _run(asked, classifier, resumed)
+        if run.signal and number < settings.members:
+            name = signal.Signals(run.signal).name
+            warn(f"{name}: stopped after {number} networks; all is saved in {folder}")
+            sys.exit(128 + run.signal)
         members.append(classifier)
     test = session.splits.test
     for number, member in enumerate(members, start=1):
@@ -364,25 +393,36 @@ class _Run:
     best: Best | None
     ended: str
     """Why."""
+    signal: int
+    """The one that came when there was nothing left to stop; 0 if none did."""
 
 
 def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> _Run:
     """Train in a folder, until the end or a signal."""
     from mnistnet.cli.recorder import Recorder
+    from mnistnet.files import same_file
     from mnistnet.training.runs import RunFolder, new_folder
     from mnistnet.training.trainer import Trainer
 
     settings, images, outputs = session.settings, session.images, session.outputs
-    folder = outputs.folder or (resumed.run if resumed is not None else None)
-    goes_on = resumed is not None and folder is not None and folder == resumed.run
+    folder = outputs.folder or (None if resumed is None else resumed.run)
+    home = None if resumed is None else resumed.run
+    goes_on = folder is not None and home is not None and same_file(folder, home)
+    if resumed is not None and goes_on and not outputs.overwrite:
+        _protect_later(resumed)
     with RunFolder(
         folder or new_folder(DEFAULT_RUNS, classifier.name),
         outputs.csv_path,
         overwrite=outputs.overwrite,
-        inputs=[Path(settings.model)],
+        inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
         resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
-        # an epoch that a budget cut short has its checkpoint too
-        keep_until=resumed.state.epoch + bool(resumed.state.step) if resumed is not None else 0,
+        # of a folder, later ones are what the newest had before it, or damaged; of a file, an epoch that a
+        # budget cut short has its checkpoint too
+        keep_until=0
+        if resumed is None
+        else sys.maxsize
+        if resumed.by_folder
+        else resumed.state.epoch + bool(resumed.state.step),
     ) as run:
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(session, classifier, run)
@@ -392,8 +432,18 @@ def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> 
         architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
         recorder = Recorder(run, trainer, settings, images.facts, architecture)
         _announce(trainer, images, resumed)
-        saved = _train(trainer, recorder, images, outputs.stride)
-        return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer))
+        saved, stopped = _train(trainer, recorder, images, outputs.stride)
+        return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer), stopped)
+
+
+def _protect_later(resumed: Resumed) -> None:
+    """Refuse to go on from a checkpoint where the run's newest has come further."""
+    from mnistnet.training.runs import LATEST
+
+    latest = resumed.path.with_name(LATEST)
+    if resumed.by_folder or not latest.is_file() or latest.read_bytes() == resumed.path.read_bytes():
+        return
+    raise UsageError(f"{latest.parent}: already holds a later {LATEST}; use --overwrite or another folder")
 
 
 @dataclass(frozen=True)
@@ -417,16 +467,15 @@ class _Data:
 
 def _settings(context: typer.Context) -> Settings:
     """What flags, environment and files say, in this order."""
-    values = {
-        field.name: context.params[field.name] for field in fields(Settings) if field.name in context.params
-    }
+    names = [field.name for field in fields(Settings) if field.name in context.params]
+    values = {name: context.params[name] for name in names}
     if values["lr_steps"] is not None:
         values["lr_steps"] = tuple(values["lr_steps"]) or None
-    for name, other in (("data", "train_data_dir"), ("train_data_dir", "data")):
-        if name in said_now(context) and other not in said_now(context):
-            values[other] = None  # a file's word for where the data are, in the other way
+    said = said_now(context)
     files = context.default_map or {}
-    return Settings(**values, **{name: files[name] for name in FROM_FILES if name in files})
+    values |= {name: files[name] for name in FROM_FILES if name in files}
+    values |= instead({name: values[name] for name in said})
+    return Settings(**values).without_strangers(said)
 
 
 def _check(settings: Settings, outputs: _Outputs) -> None:
@@ -444,6 +493,15 @@ def _check(settings: Settings, outputs: _Outputs) -> None:
         raise UsageError(f"--validation-split: must be >= 0 and < 1, found {settings.validation_split}")
     if settings.limit is not None and settings.limit < 1:
         raise UsageError(f"--limit: must be >= 1, found {settings.limit}")
+    if not settings.model.endswith(".json"):
+        from mnistnet.models import MODELS
+
+        if settings.model != CUSTOM:  # as of a run whose network came from a file
+            choose("--model", settings.model, tuple(MODELS))
+    try:
+        settings_text(settings).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("settings: expected Unicode text in every path, found other bytes") from error
     if settings.patience is not None and not settings.validation_split:
         raise UsageError("--patience: needs --validation-split, whose images it is measured on")
 
@@ -531,7 +589,9 @@ def _started(path: Path, data: Dataset) -> Classifier:
         why = found.obstacle or "an ensemble"
         raise CheckpointError(f"--start-from: {path}: expected a network that can be trained, found {why}")
     _check_fit(path, found.predictor.network, data)
-    return replace(found.predictor, confidence_threshold=None)
+    if found.predictor.class_names != data.class_names:
+        warn(f"--start-from: {path}: its classes have other names than the data's, which count from now on")
+    return replace(found.predictor, class_names=data.class_names, confidence_threshold=None)
 
 
 def _check_fit(path: Path, network: Network, data: Dataset) -> None:
@@ -586,23 +646,24 @@ def _announce(trainer: Trainer, data: _Data, resumed: Resumed | None) -> None:
         typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")
 
 
-def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Path | None:
-    """Train, show, log and save; leaves with 130 or 143 on a signal.
+def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> tuple[Path | None, int]:
+    """Train, log, save and show; leaves with 128 and the number of a signal that stops it.
 
     Returns:
-        The checkpoint to use, None if there was nothing to do.
+        The checkpoint to use, None if there was nothing to do; and the signal that came too late, or 0.
     """
     from mnistnet.cli.progress import Progress
     from mnistnet.cli.signals import stop_signals
     from mnistnet.training.trainer import EpochResult
 
     config = trainer.config
-    if config.nb_epochs == 0 and config.budget is None:
-        return recorder.untrained()
-    if trainer.steps:
-        recorder.catch_up()
-    last: EpochResult | None = None
+    if config.nb_epochs == 0 and config.budget is None and not trainer.steps:
+        return recorder.untrained(), 0
+    went_on = trainer.steps > 0
+    if went_on:
+        recorder.save_best()  # a sudden end may have come between the checkpoint and this
     saved: Path | None = None
+    begun = False
     with (
         stop_signals() as received,
         Progress(None if config.budget else config.nb_epochs) as progress,
@@ -610,13 +671,16 @@ def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Pa
     ):
         try:
             for event in results:
+                if went_on and not begun:
+                    recorder.save_settings()
+                begun = True
+                over = isinstance(event, EpochResult) and event.is_last
                 if isinstance(event, EpochResult):
-                    last = event
+                    saved = recorder.epoch(event, save=event.epoch % stride == 0 or over) or saved
                     progress.finish(event)
-                    saved = recorder.epoch(event, save=event.epoch % stride == 0 or event.is_last) or saved
                 else:
                     progress.update(event)
-                if (number := received()) and not (last is event and last.is_last):
+                if (number := received()) and not over:
                     progress.close()
                     path = recorder.stopped()
                     done = f"{trainer.epoch} epochs and {trainer.step} steps"
@@ -624,11 +688,12 @@ def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> Pa
                     sys.exit(128 + number)
         except DivergedError as error:
             raise recorder.diverged(error, data.training) from error
-    if last is None:
-        return None
+        stopped = received()
+    if not begun:
+        return None, stopped
     if trainer.is_out_of_patience:
         typer.echo(_why_it_ended(trainer))
-    return recorder.run.best_path if trainer.best is not None else saved or recorder.run.folder
+    return (recorder.run.best_path if trainer.best is not None else saved), stopped
 
 
 def _why_it_ended(trainer: Trainer) -> str:

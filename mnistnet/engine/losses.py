@@ -128,7 +128,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label smoothing: must be >= 0 and < 1, found {self.label_smoothing}")
+            raise UsageError(f"--label-smoothing: must be >= 0 and < 1, found {self.label_smoothing}")
 
     def bind(self, outputs: Buffer, site: Site) -> BoundLoss:
         """In place on the logits [K, n]; only the last call writes to their gradient."""

@@ -123,8 +123,8 @@ class OneCycle(Schedule):
         if not 0 < self.peak < 1:
             raise UsageError(f"--lr-peak: must be > 0 and < 1, found {self.peak}")
         for flag, value in (
-            ("--lr-start-divisor", self.start_divisor),
-            ("--lr-end-divisor", self.end_divisor),
+            ("start divisor", self.start_divisor),
+            ("end divisor", self.end_divisor),
         ):
             if not (isfinite(value) and value >= 1):
                 raise UsageError(f"{flag}: must be finite and >= 1, found {value}")

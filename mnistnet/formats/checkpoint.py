@@ -148,7 +148,7 @@ def find_checkpoint(path: Path) -> Path:
             found += _candidates(folder)
     if not found:
         raise CheckpointError(f"{path}: no checkpoint in this folder or its subfolders: train one first")
-    return max(found, key=lambda file: (file.stat().st_mtime_ns, str(file)))
+    return max(found, key=lambda file: (_last_written(file), str(file)))
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
@@ -445,6 +445,12 @@ def _candidates(folder: Path) -> list[Path]:
     except OSError:
         return []
     return [file for file in files if _looks_like_checkpoint(file)]
+
+
+def _last_written(file: Path) -> int:
+    """When the run of a checkpoint wrote last, in nanoseconds: its best epoch may have been long before."""
+    latest = file.with_name("latest.json")
+    return max(path.stat().st_mtime_ns for path in (file, latest) if path.exists())
 
 
 def _looks_like_checkpoint(path: Path) -> bool:

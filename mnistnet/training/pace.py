@@ -62,16 +62,18 @@ class Timed(Pace):
     Args:
         budget: seconds.
         legs: of a training that is taken up again: its time counts as spent.
+        first: the step at which the time begins, where there are no legs.
         clock: seconds from any origin.
     """
 
     budget: float
     legs: list[Leg] = field(default_factory=list)
+    first: int = 0
     clock: Callable[[], float] = monotonic
 
     def __post_init__(self) -> None:
-        self.legs = list(self.legs)
-        last = self.legs[-1] if self.legs else Leg(0, 0.0, 0.0)
+        self.legs = list(self.legs) or [Leg(self.first, 0.0, 0.0)]
+        last = self.legs[-1]
         self._began = self.clock() - last.progress * self.budget
         self._next = last.step + 1
 
@@ -87,11 +89,12 @@ class Timed(Pace):
 
     def _measure(self, step: int) -> None:
         done = min(1.0, max(1e-9, (self.clock() - self._began) / self.budget))
-        left = step * (1.0 - done) / done  # steps, at the speed there was so far
+        taken = step - self.legs[0].step
+        left = taken * (1.0 - done) / done  # steps, at the speed there was so far
         # never backwards, where it was faster than foretold
         progress = max(done, _progress(self.legs, step))
         self.legs.append(Leg(step, progress, (1.0 - progress) / left if left else 0.0))
-        self._next = step + max(1, round((step + left) / MEASUREMENTS))
+        self._next = step + max(1, round((taken + left) / MEASUREMENTS))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.engine.network import Network
+from mnistnet.errors import DivergedError
 from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
 from mnistnet.training.trainer import epoch_order, loss_of
@@ -43,6 +44,9 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
         classifier: with its first parameters.
         config: of the training to come, whose learning rate is not looked at.
         train: its images.
+
+    Raises:
+        DivergedError: the loss is not finite from the beginning.
     """
     network = Network(classifier.network.layers, classifier.network.input_shape)
     network.vector[...] = classifier.network.vector
@@ -75,6 +79,8 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
             if smooth > GIVE_UP * lowest:
                 break
             curve.append((rate, smooth))
+    if not curve:
+        raise DivergedError("--learning-rate auto: the loss is not finite even before the first step")
     return RangeTest(tuple(curve), CAUTION * _steepest(curve))
 
 

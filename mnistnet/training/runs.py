@@ -116,10 +116,7 @@ class RunFolder:
         Returns:
             The path of the file to name to a person.
         """
-        try:
-            data = encode_checkpoint(checkpoint)
-        except CheckpointError as error:
-            raise error.at(self.folder) from error
+        data = self._encode(checkpoint)
         path = latest = self.folder / LATEST
         if epoch is not None:
             path = self.folder / f"checkpoint_{epoch}.json"
@@ -135,7 +132,12 @@ class RunFolder:
 
     def save_best(self, checkpoint: Checkpoint) -> Path:
         """Write ``best.json``, the network of the best epoch so far; it is for use, not for going on."""
-        return self._write(BEST_NAME, encode_checkpoint(checkpoint))
+        return self._write(BEST_NAME, self._encode(checkpoint))
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an older run is still there, which the first checkpoint of this one replaces."""
+        return bool(self._older)
 
     @property
     def best_path(self) -> Path:
@@ -160,6 +162,12 @@ class RunFolder:
         """Write ``learning_rates.csv``: the learning rates that were tried and the loss at each."""
         lines = [f"{rate!r},{loss!r}\n" for rate, loss in rows]
         return self._write(RATES_CSV, "".join(["learning_rate,loss\n", *lines]).encode())
+
+    def _encode(self, checkpoint: Checkpoint) -> bytes:
+        try:
+            return encode_checkpoint(checkpoint)
+        except CheckpointError as error:
+            raise error.at(self.folder) from error
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
@@ -202,9 +210,13 @@ class RunFolder:
 
     def _refuse_to_replace(self) -> None:
         """Refuse whatever this run would replace without being told to, or must never replace."""
-        if self._older and not self._overwrite:
+        # without a checkpoint there is nothing to protect: what is left of a run that came to nothing
+        protected = [
+            path for path in self._older if path.suffix == ".json" and path.name != ARCHITECTURE_FILE
+        ]
+        if protected and not self._overwrite:
             raise UsageError(
-                f"{self.folder}: already holds {self._older[0].name}; "
+                f"{self.folder}: already holds {protected[0].name}; "
                 + ("use --overwrite" if self._resume_after is not None else "use --resume, --overwrite")
                 + " or another folder"
             )
@@ -217,8 +229,10 @@ class RunFolder:
         ):
             raise UsageError(f"{self.csv_path}: is the name of another file of this run; use another path")
         check_target(self.csv_path)
-        keep = self._overwrite or self._resume_after is not None
-        if not keep and self.csv_path.exists() and self.csv_path.stat().st_size:
+        ours = self._resume_after is not None or (
+            self.csv_path == self.folder / LOSS_CSV and self._begins_as_csv()
+        )
+        if not self._overwrite and not ours and self.csv_path.exists() and self.csv_path.stat().st_size:
             raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
 
     def _write_row(self, row: tuple[object, ...]) -> None:
@@ -238,13 +252,24 @@ class RunFolder:
     def _later_checkpoints(self) -> list[Path]:
         return [path for epoch, path in _numbered(self.folder).items() if epoch > self._keep_until]
 
+    def _begins_as_csv(self) -> bool:
+        try:
+            with self.csv_path.open("rb") as file:
+                return file.readline(1000) == _csv_line(COLUMNS).encode()
+        except OSError:
+            return False
+
     def _cut_csv(self, epochs: int) -> bool:
         """Take the lines of later epochs, or half a line, out of the CSV; whether any are left."""
         try:
             text = self.csv_path.read_text(encoding="utf-8") if self.csv_path.exists() else ""
         except OSError as error:
             raise OutputError(f"{self.csv_path}: cannot be read: {explain(error)}") from error
+        except UnicodeDecodeError:
+            text = "\0"  # certainly not ours
         lines = text.splitlines(keepends=True)
+        if text and lines[0] != _csv_line(COLUMNS) and not self._overwrite:
+            raise UsageError(f"{self.csv_path}: is no loss CSV; use --overwrite or another path")
         whole = [line for line in lines[1:] if re.match(r"\d+,.*\n", line)]
         kept = [line for line in whole if int(line.split(",")[0]) <= epochs]
         if lines[:1] != [_csv_line(COLUMNS)]:
@@ -289,12 +314,12 @@ def resumable(path: Path) -> list[Path]:
 
 def is_run(folder: Path) -> bool:
     """Whether a training has left a checkpoint in the folder."""
-    return (folder / LATEST).is_file()
+    return (folder / LATEST).is_file() or (folder.is_dir() and bool(_numbered(folder)))
 
 
 def members_of(folder: Path) -> list[Path]:
     """The runs of an ensemble's folder, in their order; none where it holds no ensemble."""
-    found = [path for path in folder.glob("member_*") if path.is_dir()] if folder.is_dir() else []
+    found = [path for path in folder.glob("member_*") if is_run(path)] if folder.is_dir() else []
     return [] if is_run(folder) else sorted(found, key=lambda path: (len(path.name), path.name))
 
 
@@ -333,7 +358,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 def new_folder(base: Path, model: str) -> Path:
     """A path for a new run below ``base``, named by model and local time, that does not exist yet."""
-    stem = f"{model}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    stem = re.sub(r"[^\w.-]+", "_", model).strip(".") or "run"
+    stem = f"{stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     path = base / stem
     number = 2
     while path.exists():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
@@ -126,6 +126,20 @@ class Settings:
         choose("--loss", self.loss, tuple(LOSSES))
         choose("--augment", self.augment, AUGMENTATIONS)
 
+    def without_strangers(self, said: Collection[str]) -> Settings:
+        """The same, but that a setting which does not go with its optimizer, schedule or loss is let go.
+
+        Args:
+            said: settings that a person said just now: these are kept, and refused where they are used.
+        """
+        strangers: dict[str, Any] = {}
+        for setting, choices in (("optimizer", OPTIMIZERS), ("lr_schedule", SCHEDULES), ("loss", LOSSES)):
+            if setting in said:
+                known = {name for choice in choices.values() for name in choice.takes}
+                gone = known - set(choices[getattr(self, setting)].takes) - set(said)
+                strangers |= dict.fromkeys(gone)
+        return replace(self, **strangers)
+
     def given(self) -> dict[str, Any]:
         """The settings that are not None, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -156,6 +170,10 @@ class Settings:
         replay = None
         if self.replay_steps is not None:
             flat = self.replay_legs or ()
+            if self.replay_steps < 1 or not flat or len(flat) % 3:
+                raise UsageError(
+                    "replay-steps, replay-legs: expected a number of steps and legs of three numbers"
+                )
             starts = range(0, len(flat) - 2, 3)
             replay = (tuple(Leg(int(flat[i]), *flat[i + 1 : i + 3]) for i in starts), self.replay_steps)
         return TrainingConfig(

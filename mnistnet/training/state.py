@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 
@@ -43,10 +43,10 @@ class _PositionForm(_Form):
 
 def saved_state(state: TrainerState) -> SavedState:
     """A trainer's state as a checkpoint holds it."""
-    position = asdict(state)
-    vectors = position.pop("vectors")
+    position = asdict(replace(state, vectors={}))  # it would copy them once more
+    del position["vectors"]
     position["legs"] = list(position["legs"])
-    return SavedState(position, vectors)
+    return SavedState(position, state.vectors)
 
 
 def trainer_state(saved: SavedState) -> TrainerState:

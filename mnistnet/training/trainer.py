@@ -237,7 +237,7 @@ class Trainer:
             self._legs = list(config.replay[0])
             return Replayed(*config.replay)
         if config.budget is not None:
-            timed = Timed(config.budget, self._legs)
+            timed = Timed(config.budget, self._legs, self.steps)
             self._legs = timed.legs
             return timed
         return Counted(config.nb_epochs * -(-count // config.batch_size))
@@ -273,7 +273,8 @@ class Trainer:
             result = yield from self._epoch(minibatches, pace, train, order)
             if not np.isfinite(self._vectors[PARAMETERS]).all():
                 # the last step's loss was finite still; what it made of the parameters is not
-                raise self._diverged(result.loss, train, order[:0])
+                size = self.config.batch_size
+                raise self._diverged("nan", self.step, train, order[(self.step - 1) * size :][:size])
             if self._images == len(train):  # not cut short by a budget
                 self.epoch, self.step = epoch, 0
                 self._loss, self._correct, self._images = 0.0, 0, 0
@@ -297,7 +298,8 @@ class Trainer:
             outcome = minibatches.step(self.steps + 1, first, min(size, count - first), learning_rate)
             seconds += perf_counter() - started
             if not isfinite(outcome.loss):
-                raise self._diverged(outcome.loss, train, order[first : first + size])
+                loss = str(outcome.loss)
+                raise self._diverged(loss, self.step + 1, train, order[first : first + size])
             self.step += 1
             self.steps += 1
             self._loss += outcome.loss
@@ -338,13 +340,13 @@ class Trainer:
             result, validation_loss=found.loss, validation_accuracy=found.accuracy, is_best=is_best
         )
 
-    def _diverged(self, loss: float, train: Dataset, batch: IntArray) -> DivergedError:
+    def _diverged(self, loss: str, step: int, train: Dataset, batch: IntArray) -> DivergedError:
         network, config = self.classifier.network, self.config
         broken = _first_broken_layer(network, self.classifier.pixels.apply(train.images[batch]))
         where = "" if broken is None else f" and layer {broken} ({network.layers[broken].kind}) is not finite"
         clip = "" if config.clip_norm is not None else " or --clip-norm 1"
         return DivergedError(
-            f"training diverged at step {self.step + 1} of epoch {self.epoch + 1}: "
+            f"training diverged at step {step} of epoch {self.epoch + 1}: "
             f"the loss is {loss}{where}; try a lower --learning-rate than {config.learning_rate:g}{clip}; "
             "checkpoints already written are intact",
             batch=batch.tolist(),

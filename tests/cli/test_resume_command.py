@@ -174,7 +174,7 @@ def test_an_earlier_checkpoint_needs_overwrite_in_its_own_folder(
     for path in whole.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     refused = mnistnet("train", "--resume", folder / "checkpoint_2.json")
-    message = f"{folder}: already holds checkpoint_3.json; use --overwrite or another folder"
+    message = f"{folder}: already holds a later latest.json; use --overwrite or another folder"
     assert_refused(without_output(refused), 2, message)
     assert_same_run(whole, folder)
     assert mnistnet("train", "--resume", folder / "checkpoint_2.json", "--overwrite").code == 0
@@ -251,7 +251,7 @@ def test_weights_alone_are_no_training(mnistnet: Mnistnet, whole: Path, tmp_path
 
 
 def test_flags_count_more_than_environment_more_than_files(mnistnet: Mnistnet, tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text("seed = 5\nbatch-size = 16\nlearning_rate = 1\nlr-steps = [0.5]\n")
+    (tmp_path / "a.toml").write_text("seed = 5\nbatch-size = 16\nlearning_rate = 1\n")
 
     def shown(*arguments: object, **variables: str) -> dict:
         done = subprocess.run(
@@ -364,7 +364,7 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
     assert_same_run(tmp_path / "alone_2", tmp_path / "both" / "member_2")
     assert resumed.out.splitlines()[-4:-1] == result.out.splitlines()[-4:-1]
     refused = mnistnet("train", *options, "--members", 2, "--checkpoint-folder", "both")
-    assert_refused(refused, 2, "both: already holds a run; use --resume, --overwrite or another folder")
+    assert_refused(refused, 2, "both: already holds an ensemble; use --resume, --overwrite or another folder")
 
 
 def test_the_best_network_knows_when_to_be_sure(whole: Path) -> None:
@@ -399,3 +399,53 @@ def test_another_models_weights_are_trained_further(
     refused = mnistnet("train", *options, "--start-from", "nothing.json")
     assert refused.code == 4
     assert refused.err.startswith("mnistnet: nothing.json: no such file")
+
+
+def test_a_run_of_epochs_goes_on_for_a_time(mnistnet: Mnistnet, small_data: Path, tmp_path: Path) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--nb-epochs", 2)
+    assert mnistnet("train", *options, "--checkpoint-folder", "run").code == 0
+    resumed = mnistnet("train", "--resume", "run", "--budget", "1s", timeout=30)
+    assert resumed.code == 0, resumed.err
+
+
+def test_an_interrupted_replay_goes_on_as_a_replay(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--checkpoint-folder", "first")
+    assert mnistnet("train", "--budget", "1.5s", *options).code == 0
+    assert mnistnet("train", "--config", "first/run.toml", "--checkpoint-folder", "second").code == 0
+    for name in ("latest.json", *(f"checkpoint_{epoch}.json" for epoch in range(3, 1000))):
+        (tmp_path / "second" / name).unlink(missing_ok=True)
+    assert mnistnet("train", "--resume", "second").code == 0
+    assert_same_run(tmp_path / "first", tmp_path / "second")
+
+
+def test_a_flag_counts_more_than_a_replay(mnistnet: Mnistnet, whole: Path, tmp_path: Path) -> None:
+    text = "budget = 2.0\nreplay-steps = 5\nreplay-legs = [0.0, 0.0, 0.0]\n"
+    (tmp_path / "a.toml").write_text(text)
+    shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config").out)
+    assert (shown["replay-steps"], shown["budget"]) == (5, 2.0)
+    shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config", "--budget", 3).out)
+    assert "replay-steps" not in shown
+    shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config", "--nb-epochs", 3).out)
+    assert "replay-steps" not in shown
+    assert "budget" not in shown
+
+
+def test_a_choice_lets_go_of_what_a_recipe_said_for_another(mnistnet: Mnistnet) -> None:
+    options = ("--recipe", "fast", "--print-config")
+    shown = tomllib.loads(mnistnet("train", *options, "--lr-schedule", "cosine", "--optimizer", "adam").out)
+    assert "lr-peak" not in shown
+    refused = mnistnet("train", *options, "--lr-schedule", "cosine", "--lr-peak", 0.5)
+    assert_refused(refused, 2, "--lr-peak: goes with --lr-schedule one-cycle, found --lr-schedule cosine")
+
+
+@pytest.mark.parametrize("content", [b"my precious notes\n", b"\xff\x00"])
+def test_a_file_that_is_no_loss_csv_is_kept_on_resume(
+    mnistnet: Mnistnet, whole: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "notes.txt").write_bytes(content)
+    options = ("--checkpoint-folder", "new", "--loss-csv-path", "notes.txt", "--nb-epochs", 5)
+    result = mnistnet("train", "--resume", whole / "checkpoint_3.json", *options)
+    assert result.code == 2
+    assert (tmp_path / "notes.txt").read_bytes() == content

@@ -183,7 +183,7 @@ def test_label_smoothing_is_the_naive_loss(n, k, smoothing, seed):
 @pytest.mark.parametrize("smoothing", [1.0, -0.1, float("nan")])
 def test_label_smoothing_out_of_range(smoothing):
     with pytest.raises(
-        UsageError, match=re.escape(f"label smoothing: must be >= 0 and < 1, found {smoothing}")
+        UsageError, match=re.escape(f"--label-smoothing: must be >= 0 and < 1, found {smoothing}")
     ):
         SoftmaxCrossEntropy(smoothing)
 

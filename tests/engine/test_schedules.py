@@ -97,8 +97,8 @@ def test_config_makes_the_same_schedule_again(schedule):
         (Step, {"gamma": 0.0}, "--lr-gamma: must be > 0 and <= 1, found 0.0"),
         (Step, {"at": (0.5, 1.0)}, "--lr-steps: must be > 0 and < 1, found 1.0"),
         (OneCycle, {"peak": 0.0}, "--lr-peak: must be > 0 and < 1, found 0.0"),
-        (OneCycle, {"start_divisor": 0.5}, "--lr-start-divisor: must be finite and >= 1, found 0.5"),
-        (OneCycle, {"end_divisor": float("inf")}, "--lr-end-divisor: must be finite and >= 1, found inf"),
+        (OneCycle, {"start_divisor": 0.5}, "start divisor: must be finite and >= 1, found 0.5"),
+        (OneCycle, {"end_divisor": float("inf")}, "end divisor: must be finite and >= 1, found inf"),
     ],
 )
 def test_settings_out_of_range(kind, options, message):
