@@ -450,7 +450,9 @@ def _candidates(folder: Path) -> list[Path]:
 def _last_written(file: Path) -> int:
     """When the run of a checkpoint wrote last, in nanoseconds: its best epoch may have been long before."""
     latest = file.with_name("latest.json")
-    return max(path.stat().st_mtime_ns for path in (file, latest) if path.exists())
+    return max(
+        path.stat().st_mtime_ns for path in (file, latest) if path == file or _looks_like_checkpoint(path)
+    )
 
 
 def _looks_like_checkpoint(path: Path) -> bool:

@@ -94,8 +94,16 @@ def summarize(checkpoint: Checkpoint) -> Summary:
         ),
         parameter_bytes=network.vector.nbytes,
         prediction_bytes=Plan(network.blueprint(pixels), 1).workspace.nbytes,
-        training=checkpoint.training,
+        training=_flat(checkpoint.training),
     )
+
+
+def _flat(training: Mapping[str, JSON]) -> dict[str, JSON]:
+    """A run's settings among its other facts, in the place where they stand."""
+    flat: dict[str, JSON] = {}
+    for name, value in training.items():
+        flat |= value if name == "settings" and isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def compare(first: Checkpoint, second: Checkpoint) -> Comparison:
