@@ -99,11 +99,12 @@ def summarize(checkpoint: Checkpoint) -> Summary:
 
 
 def _flat(training: Mapping[str, JSON]) -> dict[str, JSON]:
-    """A run's settings among its other facts, in the place where they stand."""
-    flat: dict[str, JSON] = {}
-    for name, value in training.items():
-        flat |= value if name == "settings" and isinstance(value, Mapping) else {name: value}
-    return flat
+    """A run's settings in front of its other facts; the loss that is a setting gets a name of its own."""
+    facts = dict(training)
+    settings = facts.pop("settings", None)
+    if not isinstance(settings, Mapping):  # a file by somebody else
+        return dict(training)
+    return {{"loss": "loss_function"}.get(name, name): value for name, value in settings.items()} | facts
 
 
 def compare(first: Checkpoint, second: Checkpoint) -> Comparison:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from .conftest import ROOT, Mnistnet
 
 LENET = ROOT / "ckpt" / "lenet.json"
@@ -27,7 +29,9 @@ def test_json_is_the_same_for_a_program(mnistnet: Mnistnet) -> None:
         4 * 37610,
     )
     assert found["layers"][3]["config"]["kernel_size"] == [5, 5]
-    assert found["training"]["optimizer"] == "momentum"
+    training = found["training"]
+    assert (training["optimizer"], training["loss_function"]) == ("momentum", "auto")
+    assert training["loss"] == pytest.approx(0.0147, abs=1e-4)
 
 
 def test_two_runs_are_told_apart(mnistnet: Mnistnet, trained: Path) -> None:
