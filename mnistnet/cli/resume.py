@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -46,6 +47,15 @@ class Resumed:
         from mnistnet.training.runs import is_run
 
         return self.path.parent if is_run(self.path.parent) else None
+
+    @property
+    def keep_until(self) -> int:
+        """The last epoch whose checkpoint may be there already.
+
+        Of a folder any: later ones come from a save that was cut off, or are damaged. Of a file, an epoch
+        that a budget cut short has its checkpoint too.
+        """
+        return sys.maxsize if self.by_folder else self.state.epoch + bool(self.state.step)
 
 
 def find_resumed(path: Path) -> Resumed:

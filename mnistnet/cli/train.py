@@ -416,13 +416,7 @@ def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> 
         overwrite=outputs.overwrite,
         inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
         resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
-        # of a folder, later ones are what the newest had before it, or damaged; of a file, an epoch that a
-        # budget cut short has its checkpoint too
-        keep_until=0
-        if resumed is None
-        else sys.maxsize
-        if resumed.by_folder
-        else resumed.state.epoch + bool(resumed.state.step),
+        keep_until=0 if resumed is None else resumed.keep_until,
     ) as run:
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(session, classifier, run)
@@ -608,16 +602,12 @@ def _check_fit(path: Path, network: Network, data: Dataset) -> None:
 
 def _untrained(session: _Session, classifier: Classifier, resumed: Resumed | None) -> Classifier | None:
     """What the training began with; None where it cannot be had any more."""
-    from mnistnet.engine.network import Network
-
     if resumed is not None:
         try:
             return _new_classifier(session.settings, session.splits.train)
         except MnistnetError:  # a file that has gone
             return None
-    network = Network(classifier.network.layers, classifier.network.input_shape)
-    network.vector[...] = classifier.network.vector
-    return replace(classifier, network=network)
+    return replace(classifier, network=classifier.network.copy())
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -120,6 +120,14 @@ class Network:
             layer.initialize(shape, rng)
         return self
 
+    def copy(self, count: int | None = None) -> Network:
+        """A network of its own with the same parameters; of the first ``count`` layers only, if given."""
+        network = Network(self.layers[:count], self.input_shape, self.dtype)
+        parameters = self.parameters()
+        for name, values in network.parameters().items():
+            values[...] = parameters[name]
+        return network
+
     @property
     def multiply_adds(self) -> int:
         """Multiplications of one image's forward pass, convolutions counted as direct ones."""

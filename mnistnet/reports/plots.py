@@ -263,10 +263,7 @@ def _image_layers(network: Network) -> Iterator[tuple[int, str, tuple[int, ...]]
 
 def _output_of(classifier: Classifier, count: int, image: npt.NDArray[np.uint8]) -> FloatArray:
     """What the first ``count`` layers make of one image."""
-    network = classifier.network
-    part = Network(network.layers[:count], network.input_shape)
-    for name, values in part.parameters().items():
-        values[...] = network.parameters()[name]
+    part = classifier.network.copy(count)
     found: FloatArray = part.predict(image[None], pixels=classifier.pixels)[0]
     return found
 

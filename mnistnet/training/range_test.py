@@ -9,7 +9,6 @@ import numpy as np
 
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.minibatch import Minibatches, choose_workers
-from mnistnet.engine.network import Network
 from mnistnet.errors import DivergedError
 from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
@@ -48,8 +47,7 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
     Raises:
         DivergedError: the loss is not finite from the beginning.
     """
-    network = Network(classifier.network.layers, classifier.network.input_shape)
-    network.vector[...] = classifier.network.vector
+    network = classifier.network.copy()
     size = min(config.batch_size, len(train))
     batches = len(train) // size
     curve: list[tuple[float, float]] = []

@@ -158,8 +158,7 @@ class Trainer:
         """A copy of the classifier with the parameters of the best epoch; None without validation."""
         if self.best is None:
             return None
-        layers, shape = self.classifier.network.layers, self.classifier.network.input_shape
-        network = Network(layers, shape)
+        network = self.classifier.network.copy()
         network.vector[...] = self._vectors[BEST]
         return replace(self.classifier, network=network, confidence_threshold=self.best.threshold)
 
@@ -360,15 +359,11 @@ def loss_of(network: Network, config: TrainingConfig) -> Loss:
 
 def _first_broken_layer(network: Network, images: FloatArray) -> int | None:
     """The first layer with a parameter that is not finite, else the first whose output is not."""
-    parameters = network.parameters()
-    for name, values in parameters.items():
+    for name, values in network.parameters().items():
         if not np.isfinite(values).all():
             return int(name.split(".")[0])
     for index in range(len(network.layers) if len(images) else 0):
-        lower = Network(network.layers[: index + 1], network.input_shape)
-        for name, values in lower.parameters().items():
-            values[...] = parameters[name]
-        if not np.isfinite(lower.predict(images)).all():
+        if not np.isfinite(network.copy(index + 1).predict(images)).all():
             return index
     return None
 

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mnistnet import models
 from mnistnet.engine.arrays import PixelScale
-from mnistnet.engine.layers import Conv2d, Dense, Flatten, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import BatchNorm, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Softmax
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.network import Network
 from mnistnet.errors import ShapeError
@@ -269,3 +269,15 @@ def test_an_input_shape_that_is_neither_image_nor_features_is_refused(shape):
 def test_a_vector_of_another_size_is_refused():
     with pytest.raises(ShapeError, match=r"^vector: expected \(47,\), found \(46,\)$"):
         small().place(np.zeros(46, np.float32))
+
+
+def test_a_copy_has_the_same_parameters_in_memory_of_its_own():
+    layers = [Flatten(), Dense(4), BatchNorm(), ReLU(), Dense(3), Softmax()]
+    network = Network(layers, (1, 3, 3)).initialize(1)
+    network.parameters()["2.running_mean"][...] = 0.25
+    whole, part = network.copy(), network.copy(3)
+    assert whole.vector.tobytes() == network.vector.tobytes()
+    assert not np.shares_memory(whole.vector, network.vector)
+    assert part.output_shape == (4,)
+    assert (part.parameters()["2.running_mean"] == 0.25).all()
+    assert part.parameters()["1.weight"].tobytes() == network.parameters()["1.weight"].tobytes()
