@@ -59,6 +59,12 @@ def rows_as_engine(rows: AnyArray, shape: Shape) -> AnyArray:
     return rows.T
 
 
+def split_batch(values: AnyArray, parts: int) -> AnyArray:
+    """A view of ``[..., n]`` as ``[parts, ..., n / parts]``, the same images in the same order."""
+    *axes, n = values.shape
+    return np.moveaxis(values.reshape(*axes, parts, n // parts), -2, 0)
+
+
 def from_engine(values: AnyArray) -> AnyArray:
     """A view of ``[H, C, W, n]`` or ``[F, n]`` as ``(n, C, H, W)`` or ``(n, F)``: strides, no copy."""
     if values.ndim == 4:

@@ -23,12 +23,15 @@ from mnistnet.engine.arrays import (
     engine_shape,
     from_engine,
     rows_as_engine,
+    split_batch,
 )
+from mnistnet.engine.blas import largest_divisor
 from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, call
 from mnistnet.engine.losses import BoundLoss, Loss
 from mnistnet.engine.streams import Noise
 from mnistnet.engine.workspace import Workspace
 
+IMAGES_AT_ONCE = 16  # that one small product transposes
 LOADING = 0  # the moment at which a shard's images are loaded; operation i runs forward at i + 1
 
 
@@ -210,14 +213,14 @@ class Plan:
             self._load_bytes.append(call(np.multiply, self._rows, scale, out=self._rows))
         else:
             x = take(engine_shape(shape, n), dtype, LOADING, LOADING)
-            # a product with scale times the identity transposes and scales in one go, exactly, and four
-            # times as fast as a strided copy; floats are copied, for 0 x NaN would spoil the neighbours
-            one_image = (0, slice(None)) if len(shape) == 3 and shape[0] == 1 else ()
-            source, target = view, x
-            if one_image:
-                source = self._rows.T
-                target = x.reshape(features, n)
-            self._load_bytes.append(call(np.matmul, source, np.eye(n, dtype=dtype) * scale, out=target))
+            # products with scale times the identity transpose and scale in one go, exactly, and faster than a
+            # strided copy, some images at a time; floats are copied, for 0 x NaN would spoil the neighbours
+            some = largest_divisor(n, IMAGES_AT_ONCE)
+            source, target = (split_batch(array, n // some) for array in (view, x))
+            if len(shape) == 3 and shape[0] == 1:  # rows of the same order: one long product each
+                source, target = (array.reshape(len(array), features, some) for array in (source, target))
+            identity = np.eye(some, dtype=dtype) * scale
+            self._load_bytes.append(call(np.matmul, source, identity, out=target))
             self._load_floats.append(call(np.copyto, x, view))
         if shift:
             self._load_bytes.append(call(np.add, x, shift, out=x))
