@@ -181,7 +181,8 @@ class Network:
         threads = max(1, min(threads, len(starts) // 4))
         # weights that overflow give what they give, without a warning: the caller looks at the result
         with one_thread(), np.errstate(all="ignore"):
-            on_threads([lambda i=i: work(i, threads) for i in range(threads)])  # type: ignore[misc]
+            if whole:
+                on_threads([lambda i=i: work(i, threads) for i in range(threads)])  # type: ignore[misc]
             if whole < len(rows):
                 self._predict_shards(rows, out, range(whole, whole + 1), len(rows) - whole, pixels)
         return out

@@ -208,7 +208,8 @@ class Plan:
         view = rows_as_engine(self._rows, shape)
         self._load_bytes: list[Call] = [call(np.copyto, self._rows, self._bytes)]
         self._load_floats: list[Call] = []
-        if not blueprint.layers or blueprint.layers[0].batch_first:
+        as_it_is = view.flags.c_contiguous  # one grey image
+        if as_it_is or not blueprint.layers or blueprint.layers[0].batch_first:
             x = view
             self._load_bytes.append(call(np.multiply, self._rows, scale, out=self._rows))
         else:
