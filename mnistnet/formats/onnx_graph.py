@@ -160,7 +160,8 @@ def _attribute(proto: onnx.AttributeProto, node: Node) -> Any:
     try:
         value = helper.get_attribute_value(proto)
     except ValueError as error:
-        raise CheckpointError(f"{node.where}: attribute {proto.name}: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"{node.where}: attribute {proto.name}: {reason}") from error
     if isinstance(value, float):
         return float(str(np.float32(value)))  # 0.1 as it was meant, not 0.10000000149011612
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

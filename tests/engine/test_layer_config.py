@@ -114,6 +114,11 @@ def test_defaults_and_one_number_for_both(kind, config, layer):
             {"out_channels": 1, "kernel_size": 3, "padding": -1},
             "padding must be a whole number >= 0, found -1",
         ),
+        ("leaky_relu", {"slope": "0.1"}, "slope must be a number in 0 .. 1, found '0.1'"),
+        ("leaky_relu", {"slope": True}, "slope must be a number in 0 .. 1, found True"),
+        ("leaky_relu", {"slope": 1.5}, "slope must be a number in 0 .. 1, found 1.5"),
+        ("batch_norm", {"epsilon": 0.0}, "epsilon must be a number in 1e-12 .. 1, found 0.0"),
+        ("gelu", {"approximate": "erf"}, "approximate must be one of none, tanh, found 'erf'"),
         ("max_pool2d", {"kernel_size": 0}, "kernel_size must be a whole number >= 1, found 0"),
         ("max_pool2d", {"kernel_size": 2, "stride": 0}, "stride must be a whole number >= 1, found 0"),
         (

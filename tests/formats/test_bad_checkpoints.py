@@ -193,6 +193,7 @@ def test_size_cap(tmp_path: Path) -> None:
         ("input.scale", 1e39, "input.scale: input should be less than or equal to"),
         ("input.crop", 1, "input.crop: unknown member"),
         ("classes.1", 7, "classes[1]: input should be a valid string, found 7"),
+        ("classes", ["a", "b", "a"], 'classes: expected different names, found "a" twice'),
         ("classes", ["a", "b"], "classes: 2 names, but the network has 3 outputs"),
         ("extra", 1, "extra: unknown member: notes belong in training"),
         ("training", [], "training: input should be a valid dictionary, found a list of 0"),

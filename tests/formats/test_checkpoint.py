@@ -371,6 +371,39 @@ def test_the_documented_reader(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "a.json")
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("method", "found"), [("open", "no checkpoint"), ("iterdir", "cannot be listed (permission denied)")]
+)
+def test_what_may_not_be_read_is_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, found: str
+) -> None:
+    _save_at(tmp_path / "latest.json", 100)
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(CheckpointError) as caught:
+        find_checkpoint(tmp_path)
+    assert found in str(caught.value)
+
+
+def test_a_subfolder_that_cannot_be_searched_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = _save_at(tmp_path / "run-1" / "lone.json", 100)
+    _save_at(tmp_path / "run-2" / "lone.json", 200)
+    search = Path.glob
+
+    def broken(folder: Path, pattern: str) -> object:
+        if folder.name == "run-2":
+            raise OSError(5, "Input/output error")
+        return search(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", broken)
+    assert find_checkpoint(tmp_path) == newest
+
+
 def test_of_a_run_the_best_network_is_meant(tmp_path: Path) -> None:
     _save_at(tmp_path / "run" / "latest.json", 900)
     best = _save_at(tmp_path / "run" / "best.json", 400)
@@ -395,6 +428,19 @@ def test_a_training_that_can_go_on_comes_back_bit_for_bit() -> None:
         name: v.tobytes() for name, v in vectors.items()
     }
     assert decode_checkpoint(encode_checkpoint(checkpoint)).state is None
+
+
+@pytest.mark.parametrize(
+    ("vector", "found"),
+    [(np.zeros(3, np.float32), r"float32 \(3,\)"), (np.zeros(185), r"float64 \(185,\)")],
+)
+def test_a_state_that_is_not_the_networks_is_not_written(vector: np.ndarray, found: str) -> None:
+    checkpoint = tiny()
+    assert checkpoint.classifier.network.size == 185
+    state = SavedState({}, {"velocity": vector})
+    message = rf"^state\.vectors\.velocity: expected float32 \(185,\), found {found}"
+    with pytest.raises(CheckpointError, match=message):
+        encode_checkpoint(replace(checkpoint, state=state))
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,33 @@ def test_invalid_graph_writes_nothing(tmp_path: Path, mnist: Any, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_gives_another_shape_writes_nothing(
+    tmp_path: Path, mnist: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(classifier: Classifier, form: OnnxForm) -> onnx.ModelProto:
+        return to_onnx(
+            Classifier(Network([Flatten(), Dense(7), Softmax()], (1, 28, 28)), tuple("0123456")), form
+        )
+
+    monkeypatch.setattr(onnx_export, "to_onnx", broken)
+    message = (
+        r"^the self-check failed: expected probabilities \(2, 10\), found \(2, 7\); nothing was written$"
+    )
+    with pytest.raises(ExportError, match=message):
+        export_onnx(named("mlp"), tmp_path / "m.onnx", images=mnist[:2])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [([Flatten(), Dense(4)], r"layer 1 \(dense\)"), ([Softmax()], r"layer 0 \(softmax\)")],
+)
+def test_logits_are_what_the_last_layer_gets(layers: list[Layer], found: str) -> None:
+    shape = (4,) if len(layers) == 1 else (1, 2, 2)
+    with pytest.raises(ExportError, match=f"^{found}: logits are what a softmax or sigmoid gets"):
+        to_onnx(Classifier(Network(layers, shape), tuple("abcd")), OnnxForm(logits=True))
+
+
 def test_weights_that_overflow_are_a_failed_self_check(tmp_path: Path, mnist: Any) -> None:
     classifier = named("mlp")
     classifier.network.parameters()["1.weight"][...] = 3e38

@@ -64,6 +64,22 @@ def with_functions() -> onnx.ModelProto:
     return made
 
 
+def sparse() -> onnx.ModelProto:
+    made = model([RELU])
+    values = onnx.numpy_helper.from_array(np.ones(1, np.float32), "s")
+    made.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, onnx.numpy_helper.from_array(np.zeros(1, np.int64)), [4])
+    )
+    return made
+
+
+def by_reference() -> onnx.ModelProto:
+    """As in a function, whose caller gives the attribute."""
+    made = model([node("Elu", ["x"], ["y"], alpha=1.0)])
+    made.graph.node[0].attribute[0].ref_attr_name = "alpha"
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -73,6 +89,8 @@ def with_functions() -> onnx.ModelProto:
         (huge(), r"initializer 'c': bad shape \(4611686018427387904,\): expected at most 268435456 elements"),
         (bfloat(), r"initializer 'c': element type 16 is not supported"),
         (of_a_sequence(), r"'x': only tensors are supported as inputs and outputs"),
+        (sparse(), r"sparse initializers are not supported"),
+        (by_reference(), r"node 0: attribute alpha: Cannot get value of reference attribute: [^\n]*$"),
         (with_functions(), r"functions of a model's own are not supported"),
         (onnx.ModelProto(), r"no graph: expected an ONNX model with nodes and outputs"),
         (model([node("Relu", ["z"], ["y"])]), r"node 0 \(Relu\): nothing before it gives 'z'"),

@@ -17,10 +17,12 @@ from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import GELU, Layer
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError
+from mnistnet.formats import onnx_layers
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_export import OnnxForm, to_onnx
 from mnistnet.formats.onnx_graph import graph_of
 from mnistnet.formats.onnx_import import OnnxModel, import_graph, load_onnx
+from mnistnet.formats.onnx_layers import NotAChainError, chain_of
 from mnistnet.models import Classifier, build
 from mnistnet.training.trainer import Trainer, TrainingConfig
 
@@ -209,6 +211,23 @@ FORMS: list[tuple[str, list[onnx.NodeProto], dict[str, Any], dict[str, Any]]] = 
         DENSE,
         {"opset": 7},
     ),
+    ("flatten dense softmax", [node("Flatten", ["x"], ["g"]), node("Gemm", ["g", "w"], ["y"])], DENSE, {}),
+    (
+        "conv2d global_avg_pool dense softmax",
+        [
+            node("Conv", ["x", "k"], ["c"]),
+            node("ReduceMean", ["c"], ["g"], axes=[2, 3], keepdims=0),
+            *TAIL[1:],
+        ],
+        {**CONV, "w": RNG.standard_normal((2, 3))},
+        {},
+    ),
+    (
+        "conv2d flatten dense softmax",  # with the lowest number of its type a maximum is nothing
+        conv(node("Max", ["c", "low"], ["f"])),
+        {**CONV, "low": np.finfo(np.float32).min},
+        {},
+    ),
 ]
 
 
@@ -250,6 +269,98 @@ OBSTACLES: list[tuple[list[onnx.NodeProto], dict[str, Any], str]] = [
         CONV,
         r"node 2 \(MaxPool\): expects images in the order N, C, H, W",
     ),
+    (
+        conv(node("Cast", ["c"], ["d"], to=TensorProto.DOUBLE), node("Cast", ["d"], ["f"], to=1)),
+        CONV,
+        r"node 1 \(Cast\): only a cast to float32 changes nothing",
+    ),
+    (conv(node("Add", ["c", "c"], ["f"])), CONV, r"node 1 \(Add\): reads the same value twice"),
+    (
+        conv(node("Div", ["a", "c"], ["f"])),
+        {**CONV, "a": np.array([2.0])},
+        r"node 1 \(Div\): divides by what flows through",
+    ),
+    (
+        [node("Mul", ["x", "a"], ["f"]), *TAIL],
+        {**DENSE, "a": np.arange(4.0)},
+        r"node 0 \(Mul\): scales the input's elements differently",
+    ),
+    (
+        [node("Relu", ["x"], ["r"]), node("Add", ["r", "a"], ["f"]), *TAIL],
+        {**DENSE, "a": np.ones((3, 1, 1)), "w": RNG.standard_normal((48, 3))},
+        r"node 1 \(Add\): its constant \(3, 1, 1\) does not fit \(1, 4, 4\)",
+    ),
+    (
+        conv(node("Add", ["c", "a"], ["f"])),
+        {**CONV, "a": np.arange(32.0).reshape(2, 4, 4)},
+        r"node 1 \(Add\): its constant differs within a channel",
+    ),
+    (
+        [node("MatMul", ["x", "x"], ["f"]), *TAIL],
+        DENSE,
+        r"node 0 \(MatMul\): its input 'x' depends on the images",
+    ),
+    (
+        [
+            node("Flatten", ["x"], ["g"]),
+            node("MatMul", ["g", "w"], ["m"]),
+            node("Squeeze", ["m", "a"], ["y"]),
+        ],
+        {"w": RNG.standard_normal((1, 16, 3)), "a": np.array([0])},
+        r"node 1 \(MatMul\): multiplies by \(1, 16, 3\): expected a matrix",
+    ),
+    (
+        [node("ReduceMean", ["x"], ["f"], axes=[2]), *TAIL],
+        {**DENSE, "w": RNG.standard_normal((4, 3))},
+        r"node 0 \(ReduceMean\): is not over height and width",
+    ),
+    (
+        [node("Pad", ["x", "p", "a"], ["f"]), *TAIL],
+        {**DENSE, "p": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "a": 1.0, "w": RNG.standard_normal((20, 3))},
+        r"node 0 \(Pad\): pads with something else than zeros, or not around the images",
+    ),
+    (
+        conv(node("Max", ["c", "a"], ["f"])),
+        {**CONV, "a": np.array([0.5])},
+        r"node 1 \(Max\): is neither with 0 nor with the lowest number",
+    ),
+    (
+        conv(
+            node("Transpose", ["c"], ["t"], perm=[0, 2, 1, 3]),
+            node("BatchNormalization", ["t", *"ijno"], ["f"]),
+        ),
+        {**CONV, "i": np.ones(4), "j": np.zeros(4), "n": np.zeros(4), "o": np.ones(4)},
+        r"node 2 \(BatchNormalization\): expects channels or features, found \(4, 2, 4\) for each image",
+    ),
+    (
+        [
+            node("Transpose", ["x"], ["t"], perm=[0, 1, 3, 2]),
+            node("Flatten", ["t"], ["g"]),
+            node("Softmax", ["g"], ["y"]),
+        ],
+        {},
+        r"node 2 \(Softmax\): is not over the classes",
+    ),
+    (
+        [node("Flatten", ["x"], ["g"]), node("LogSoftmax", ["g"], ["m"]), node("MatMul", ["m", "w"], ["y"])],
+        DENSE,
+        r"node 1 \(LogSoftmax\): is not the last node",
+    ),
+    (
+        [node("Transpose", ["x"], ["t"], perm=[0, 1, 3, 2]), node("Flatten", ["t"], ["y"])],
+        {},
+        r"the output should be \(N, K\), found \(16,\) for each image",
+    ),
+    (
+        [node("Relu", ["x"], ["r"]), node("Flatten", ["r"], ["y"])],
+        {},
+        r"expected features, found \(1, 4, 4\)",
+    ),
+    (
+        [node("Identity", ["x"], ["f"]), *TAIL, node("Relu", ["y"], ["z"])],
+        DENSE,
+        r"the output is not what the last node gives",
+    ),
 ]
 
 
@@ -262,14 +373,116 @@ def test_what_is_no_chain_runs_all_the_same(
     assert isinstance(found.predictor, OnnxModel)
     assert re.match(obstacle, found.obstacle), found.obstacle
     images = RNG.integers(0, 256, (70, 1, 4, 4)).astype(np.uint8)
-    expected = softmax(runtime(made, images.astype(np.float32) / np.float32(255)))
+    outputs = runtime(made, images.astype(np.float32) / np.float32(255))
+    expected = outputs if made.graph.node[-1].op_type == "Softmax" else softmax(outputs)
     assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+def test_a_model_without_any_layer_runs_all_the_same() -> None:
+    nodes = [node("Flatten", ["x"], ["y"])]
+    found = import_graph(graph_of(model(nodes, metadata={"activation": "none"})))
+    assert found.obstacle == "empty network: expected at least one layer"
+    images = RNG.integers(0, 256, (2, 1, 4, 4)).astype(np.uint8)
+    np.testing.assert_allclose(found.predictor.probabilities(images), images.reshape(2, 16) / 255, rtol=1e-6)
+
+
+def test_a_bias_of_one_number_for_all_channels_is_no_layers() -> None:
+    """The operators spread it, a layer does not."""
+    conv_one = [node("Conv", ["x", "k", "one"], ["f"], pads=[1, 1, 1, 1]), *TAIL]
+    found = import_graph(graph_of(model(conv_one, {**CONV, "one": np.array([0.5])})))
+    assert found.obstacle == "node 0 (Conv): its bias should be (2,), found (1,)"
+    twice = import_graph(
+        graph_of(
+            model(
+                [node("Conv", ["x", "k", "one"], ["f"], pads=[1, 1, 1, 1]), *TAIL],
+                {**CONV, "one": np.array([0.5, 0.5])},
+            )
+        )
+    )
+    images = RNG.integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
+    np.testing.assert_allclose(
+        found.predictor.probabilities(images), twice.predictor.probabilities(images), atol=1e-6
+    )
+
+
+def test_a_transposed_product_needs_a_fixed_batch_and_is_no_layer() -> None:
+    nodes = [node("Flatten", ["x"], ["g"]), node("Gemm", ["g", "w"], ["y"], transA=1)]
+    found = import_graph(graph_of(model(nodes, {"w": DENSE["w"]}, shape=[16, 1, 4, 4])))
+    assert found.obstacle == "node 1 (Gemm): transposes the images"
+    images = RNG.integers(0, 256, (16, 1, 4, 4)).astype(np.uint8)
+    rows = (images / 255).reshape(16, 16).T @ DENSE["w"]
+    assert np.abs(found.predictor.probabilities(images) - softmax(rows)).max() < 1e-5
+
+
+def test_what_opset_6_called_broadcasting_goes_into_the_weights() -> None:
+    """``axis`` says where the second operand's shape lies in the first's."""
+    constants = {**CONV, "a": np.array([2.0, -3.0])}
+    old = conv(node("Mul", ["c", "a"], ["f"], broadcast=1, axis=1))
+    old[-1] = node("Add", ["m", "b"], ["y"], broadcast=1)
+    new = conv(node("Mul", ["c", "a"], ["f"]))
+    before = import_graph(graph_of(model(old, constants, opset=6)))
+    after = import_graph(graph_of(model(new, {**constants, "a": constants["a"][:, None, None]})))
+    assert kinds(before) == kinds(after) == "conv2d flatten dense softmax"
+    images = RNG.integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
+    np.testing.assert_array_equal(
+        before.predictor.probabilities(images), after.predictor.probabilities(images)
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "options", "obstacle"),
+    [
+        ([node("Gemm", ["x"], ["y"])], {}, {}, r"node 0 \(Gemm\): its input 1 is missing"),
+        (
+            [node("Flatten", ["x"], ["g"]), node("MatMul", ["g", "w"], ["y"])],
+            {"w": np.ones((15, 3))},
+            {},
+            r"node 1 \(MatMul\): a weight of \(3, 15\) does not fit 16 features",
+        ),
+        (
+            [node("Conv", ["x", "k"], ["y"])],
+            {"k": np.ones((2, 1, 3))},
+            {},
+            r"node 0 \(Conv\): a weight of \(2, 1, 3\): expected \(K, C, R, S\)",
+        ),
+        (
+            [node("MaxPool", ["x"], ["y"], kernel_shape=[9, 9])],
+            {},
+            {},
+            r"node 0 \(MaxPool\): a kernel of 9 does not fit into 4 pixels",
+        ),
+        (
+            [node("Dropout", ["x", "r", "t"], ["y"])],
+            {"r": 0.5, "t": np.array(1)},
+            {},
+            r"node 0 \(Dropout\): is in training mode",
+        ),
+        (
+            [node("BatchNormalization", ["x", *"cccc"], ["y"], training_mode=1)],
+            {"c": np.ones(1)},
+            {"opset": 14},
+            r"node 0 \(BatchNormalization\): is in training mode",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_named(
+    nodes: list[onnx.NodeProto], constants: dict[str, Any], options: dict[str, Any], obstacle: str
+) -> None:
+    """Graphs that could not be run either, which is seen before anybody asks for their chain."""
+    graph = graph_of(model(nodes, constants, **options))
+    with pytest.raises(NotAChainError, match=f"^{obstacle}"):
+        chain_of(graph, (1, 4, 4), np.arange(16).reshape(1, 4, 4))
+
+
+def test_more_elements_than_can_be_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_layers, "MOST_ELEMENTS", 31)  # of two images, 32
+    graph = graph_of(model([node("Identity", ["x"], ["f"]), *TAIL], DENSE))
+    with pytest.raises(NotAChainError, match=r"^node 0 \(Identity\): 2 images of \(1, 4, 4\) are too large"):
+        chain_of(graph, (1, 4, 4), np.arange(16).reshape(1, 4, 4))
 
 
 def test_a_network_that_differs_from_its_graph_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof of an import: here of one whose handler lies."""
-    from mnistnet.formats import onnx_layers
-
     monkeypatch.setitem(onnx_layers._HANDLERS, "Relu", onnx_layers._HANDLERS["Sigmoid"])
     found = import_graph(graph_of(model([node("Relu", ["x"], ["f"]), *TAIL], DENSE)))
     assert isinstance(found.predictor, OnnxModel)

@@ -9,6 +9,7 @@ import pytest
 from onnx_probes import MODELS, digits
 
 from mnistnet.errors import CheckpointError, ExportError
+from mnistnet.formats import onnx_verify
 from mnistnet.formats.onnx_export import OnnxForm, export_onnx
 from mnistnet.formats.onnx_verify import verify_onnx
 from mnistnet.models import Classifier, build
@@ -106,6 +107,21 @@ def test_graphs_that_are_not_valid(tmp_path: Path) -> None:
     onnx.save_model(model, path)
     with pytest.raises(ExportError, match=r"model\.onnx: not valid ONNX: "):
         verify_onnx(path)
+
+
+def test_a_runtime_that_cannot_run_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no kernel\nfor this")
+
+    monkeypatch.setattr(onnx_verify, "run_reference", fail)
+    with pytest.raises(ExportError, match=r"model\.onnx: onnx \S+ cannot run it: no kernel for this$"):
+        verify_onnx(exported(tmp_path))
+
+
+def test_without_onnxruntime_two_runtimes_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_verify, "find_spec", lambda _: None)
+    found = verify_onnx(exported(tmp_path))
+    assert [agreement.runtime.split()[0] for agreement in found] == ["mnistnet", "onnx"]
 
 
 @pytest.mark.parametrize(

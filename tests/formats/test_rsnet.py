@@ -1,6 +1,7 @@
 """rsnet's checkpoints: files that its own serde accepted, and ours, field by field by serde's rules."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def minimal(**changes: Any) -> bytes:
         ),
         (minimal(out_channels=2), r"layers\[0\].Conv.kernels_mat: expected \(2, 4\), found \(1, 4\)"),
         (minimal(b={"v": 2, "dim": [1], "data": [0]}), r"layers\[0\].Conv.b.v: expected 1, found 2"),
+        (minimal(b=[0.0]), r"layers\[0\].Conv.b: expected an array .*, found a list of 1"),
         (minimal(b={"v": 1, "dim": [1], "data": ["0"]}), r"layers\[0\].Conv.b.data\[0\]: not a number"),
         (MINIMAL.read_bytes(), r"pictures of \(1, 28, 28\): layer 4 \(dense\): .*; --input-shape 1,3,3 fits"),
     ],
@@ -169,10 +171,44 @@ def test_files_that_cannot_be_used(data: bytes, message: str) -> None:
         decode_rsnet(data)
 
 
+def test_what_others_do_not_say_is_assumed_and_said() -> None:
+    classifier = Classifier(build("mlp").initialize(0), tuple("abcdefghij"), PixelScale(1 / 255))
+    document = json.loads(encode_rsnet(classifier))
+    del document["mnistnet"]
+    found = decode_rsnet(json.dumps(document).encode())
+    assert found.notes == (
+        "pictures are taken to be 1x28x28; use --input-shape for others",
+        "bytes of a picture are divided by 255; use --input-scale if it was trained on something else",
+    )
+    assert found.predictor.class_names == tuple("0123456789")
+    told = decode_rsnet(json.dumps(document).encode(), input_shape=(1, 28, 28), pixels=PixelScale(1 / 255))
+    assert told.notes == ()
+    np.testing.assert_array_equal(
+        told.predictor.probabilities(digits(3)), classifier.probabilities(digits(3))
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "message"),
+    [
+        (["ReLU"], (1, 2**15, 2**15), r"layer 0 \(relu\): too large: expected at most 268435456 values"),
+        (["ReLU"], (1, 2, 2), r"the output should be \(K,\) classes, found \(1, 2, 2\)"),
+    ],
+)
+def test_layers_that_fit_no_pictures(layers: list[str], shape: tuple[int, int, int], message: str) -> None:
+    data = json.dumps({"layers": [{kind: {}} for kind in layers]}).encode()
+    with pytest.raises(CheckpointError, match=rf"^pictures of {re.escape(str(shape))}: {message}"):
+        decode_rsnet(data, input_shape=shape)
+
+
 def test_a_damaged_member_of_ours() -> None:
     document = json.loads(encode_rsnet(Classifier(build("mlp").initialize(0), tuple("0123456789"))))
     document["mnistnet"]["input"]["width"] = "28"
     with pytest.raises(CheckpointError, match=r"^mnistnet: not as this package writes it \(width must be"):
+        decode_rsnet(json.dumps(document).encode())
+    document["mnistnet"]["input"]["width"] = 28
+    document["mnistnet"]["classes"].pop()
+    with pytest.raises(CheckpointError, match=r"^mnistnet\.classes: 9 names, but the network has 10 outputs"):
         decode_rsnet(json.dumps(document).encode())
 
 
@@ -210,3 +246,15 @@ def test_other_json_does_not_look_like_it(tmp_path: Path) -> None:
     path.write_text('{"layers": [{"kind": "relu"}]}')
     assert not looks_like_rsnet(path)
     assert not looks_like_rsnet(tmp_path)
+
+
+def test_what_cannot_be_read_does_not_look_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "mine.json"
+    path.write_bytes(EXAMPLE.read_bytes())
+    assert looks_like_rsnet(path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert not looks_like_rsnet(path)

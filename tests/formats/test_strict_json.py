@@ -20,6 +20,15 @@ def test_numbers() -> None:
         parse_json(b"9" * 301)
 
 
+def test_no_number_is_longer_than_can_be_read_again() -> None:
+    check_plain(10**300 - 1, "training")
+    for value in (10**300, -(10**300)):
+        with pytest.raises(
+            CheckpointError, match=r"^training\.n: number too long: expected at most 300 digits"
+        ):
+            check_plain({"n": value}, "training")
+
+
 def test_constants_wait_for_their_place() -> None:
     found = parse_json(b"[NaN, Infinity, -Infinity]")
     assert [type(item) for item in found] == [NonFinite] * 3
