@@ -132,7 +132,7 @@ class _Block:
         self.nbytes = max(1, nbytes)
         self.tag = ""
         self.fd = -1
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # pragma: no cover (Windows has no files without a name)
             self.tag = f"mnistnet-{os.getpid()}-{os.urandom(8).hex()}"
             self.map = mmap.mmap(-1, self.nbytes, tagname=self.tag)
             return
@@ -147,7 +147,7 @@ class _Block:
     @staticmethod
     def attach(nbytes: int, fd: int, tag: str) -> mmap.mmap:
         """The same memory in a worker."""
-        if sys.platform == "win32":
+        if sys.platform == "win32":  # pragma: no cover (as above)
             return mmap.mmap(-1, nbytes, tagname=tag)
         return mmap.mmap(fd, nbytes)
 

@@ -102,6 +102,31 @@ def test_the_last_one_out_restores_what_was():
     assert threads_of_blas() == before
 
 
+class Library:
+    """A BLAS that says how often it was told."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.told = []
+
+    def get_num_threads(self) -> int:
+        return self.threads
+
+    def set_num_threads(self, threads: int) -> None:
+        self.threads = threads
+        self.told.append(threads)
+
+
+def test_a_blas_that_has_one_thread_is_left_alone(monkeypatch):
+    """Telling it takes longer than asking; a worker's has one from the start."""
+    several, one = Library(4), Library(1)
+    monkeypatch.setattr(blas, "_libraries", lambda: (several, one))
+    with one_thread(), one_thread():
+        assert (several.threads, one.threads) == (1, 1)
+    assert several.told == [1, 4]
+    assert one.told == []
+
+
 def test_an_error_inside_restores_what_was():
     before = threads_of_blas()
     with pytest.raises(KeyError), one_thread():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import engine_naive as naive
 import numpy as np
 import pytest
-from engine_probes import Array, run_layers
+from engine_probes import Array, WeightedSum, run_layers
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from mnistnet.engine import blas
 from mnistnet.engine.layers import Conv2d, MaxPool2d, lowering
 from mnistnet.engine.layers.winograd import suits
+from mnistnet.engine.network import Network
 from mnistnet.errors import ShapeError
 
 
@@ -198,6 +199,29 @@ def test_pixels_that_no_window_sees():
     assert_array_equal(found.dx, np.zeros((2, 1, 1, 1)))
     assert_array_equal(found.parameters["0.weight"], [[[[0]]]])
     assert_array_equal(found.parameters["0.bias"], [4])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(5, 2, 10, 11, 3, (3, 2)),
+        Case(5, 2, 10, 11, 3, (3, 2), (2, 2)),
+        Case(8, 20, 10, 11, 20, (3, 3)),
+        Case(8, 20, 9, 11, 20, (4, 3), padding=(1, 2)),
+    ],
+    ids=str,
+)
+def test_the_first_layer_computes_no_gradient_of_the_images(case):
+    """With nothing to train below it, the gradients of its own parameters are the same, to the bit."""
+    x, weight, bias, dy = case.draw(np.float64)
+    parameters = {"0.weight": weight, "0.bias": bias}
+    network = Network([case.layer], x.shape[1:], np.float64)
+    for name, view in network.parameters().items():
+        view[...] = parameters[name]
+    _, gradients = network.loss_and_gradients(x, np.zeros(len(x), np.intp), WeightedSum(dy))
+    expected = run_layers([case.layer], x, dy, parameters).parameters
+    for name, values in expected.items():
+        assert_array_equal(gradients[name], values)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Processes and threads: they meet, they end, they leave nothing behind."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -113,6 +114,59 @@ def test_a_container_quota_is_respected(content: str, expected: int, monkeypatch
     assert workers_module._cpu_quota() == expected
 
 
+def test_where_nobody_says_which_cores_may_be_used_all_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    for count, expected in ((6, 6), (1, 1), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert usable_cores() == expected
+
+
+@posix
+def test_logical_processors_of_one_core_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {0: ("0", "0"), 1: ("0", "1"), 2: ("0", "0"), 3: ("1", "0")}  # package and core
+
+    def read(path: Path) -> str:
+        package, core = places[int(path.parts[-3].removeprefix("cpu"))]
+        return package if path.name == "physical_package_id" else core
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(workers_module, "_cpu_quota", lambda: 100)
+    monkeypatch.setattr(Path, "read_text", read)
+    assert usable_cores() == 3
+    monkeypatch.setattr(workers_module, "_cpu_quota", lambda: 2)
+    assert usable_cores() == 2
+    monkeypatch.setattr(workers_module, "_cpu_quota", lambda: 0)
+    assert usable_cores() == 1
+
+
+@posix
+def test_processors_that_nobody_describes_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert usable_cores() == 3  # no quota can be read either
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"), [(-1, 100000, 1 << 20), (50000, 100000, 1), (300000, 100000, 3)]
+)
+def test_an_older_containers_quota_is_respected(
+    quota: int, period: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"cpu.cfs_quota_us": str(quota), "cpu.cfs_period_us": str(period)}
+
+    def read(path: Path) -> str:
+        if path.name not in files:
+            raise FileNotFoundError(path)
+        return files[path.name]
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert workers_module._cpu_quota() == expected
+
+
 def test_small_networks_and_batches_get_one_worker() -> None:
     lenet, mlp = build("lenet"), build("mlp")
     assert choose_workers(lenet, 32) == 1  # one shard
@@ -159,6 +213,9 @@ def test_the_network_owns_its_parameters_again_after_closing() -> None:
     assert network.vector.tobytes() == shared.tobytes()
     assert np.shares_memory(network.layers[1].params["weight"], network.vector)
     assert processes_of(minibatches) == []
+    minibatches.close()
+    assert minibatches.network is network
+    assert network.vector.tobytes() == shared.tobytes()
 
 
 @posix
@@ -171,6 +228,73 @@ def test_a_killed_worker_is_reported_within_a_second() -> None:
             for _ in range(10_000):
                 minibatches.step(1, 0, 64, 0.1)
         assert time.monotonic() - began < 5
+
+
+@posix
+@pytest.mark.parametrize("without", ["memfd_create", "a permission for it"])
+def test_shared_memory_is_a_file_without_a_name_where_there_is_no_other(
+    without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> int:
+        raise PermissionError
+
+    with start("mlp", 2) as minibatches:
+        expected = minibatches.step(1, 0, 64, 0.1)
+    if without == "memfd_create":
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    else:
+        monkeypatch.setattr(os, "memfd_create", refuse, raising=False)
+    with start("mlp", 2) as minibatches:
+        assert minibatches.step(1, 0, 64, 0.1) == expected
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux's /proc")
+def test_nothing_stays_open_and_closing_again_does_no_harm() -> None:
+    with start() as minibatches:  # what is opened once and for all is open now
+        minibatches.step(1, 0, 64, 0.1)
+    gc.collect()
+    before = open_files()
+    workers = workers_module.Workers(2, [Region("a", (3,), "int8")], "test_workers:never", {})
+    assert open_files() > before
+    (process,) = workers._processes
+    array = workers.arrays["a"]
+    workers.close()
+    assert process.returncode is not None
+    workers.close()
+    array[...] = 7  # still there
+    assert array.tolist() == [7, 7, 7]
+    del workers, array  # the memory goes with the last array
+    gc.collect()
+    assert open_files() == before
+
+
+@posix
+def test_a_worker_that_does_not_leave_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "BOOT", "import time; time.sleep(600)")
+    workers = workers_module.Workers(2, [], "test_workers:never", {})
+    (process,) = workers._processes
+    began = time.monotonic()
+    workers.close()
+    assert 1 <= time.monotonic() - began < 10
+    assert process.returncode == -signal.SIGKILL
+
+
+@posix
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_worker_that_ends_is_missed(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "BOOT", f"raise SystemExit({code})")
+    workers = workers_module.Workers(3, [], "test_workers:never", {})
+    try:
+        with pytest.raises(
+            WorkerError, match=rf"^worker 1 of 3 ended with exit code {code}; checkpoints already written"
+        ):
+            workers.rendezvous.await_others()
+    finally:
+        workers.close()
 
 
 @posix
@@ -204,14 +328,34 @@ def fail_at_once(*_: object) -> None:
     raise MemoryError("unable to allocate 5 GiB")
 
 
-@posix
-def test_a_worker_that_fails_says_what_it_was() -> None:
+def meet_once(rank: int, ranks: int, spec: dict, arrays: dict, rendezvous: Rendezvous) -> None:
+    arrays["said"][...] = [rank, ranks, spec["number"]]
+    rendezvous.meet()
+
+
+def here(function: str, regions: list[Region], spec: dict) -> workers_module.Workers:
+    """One worker that runs a function of this module."""
     path = str(Path(__file__).parent)
     sys.path.insert(0, path)
     try:
-        workers = workers_module.Workers(2, [], "test_workers:fail_at_once", {})
+        return workers_module.Workers(2, regions, f"test_workers:{function}", spec)
     finally:
         sys.path.remove(path)
+
+
+@posix
+def test_a_worker_whose_work_is_over_ends_well() -> None:
+    workers = here("meet_once", [Region("said", (3,), "int64")], {"number": 5})
+    (process,) = workers._processes
+    workers.rendezvous.meet()
+    assert workers.arrays["said"].tolist() == [1, 2, 5]
+    assert process.wait(timeout=30) == 0
+    workers.close()
+
+
+@posix
+def test_a_worker_that_fails_says_what_it_was() -> None:
+    workers = here("fail_at_once", [], {})
     try:
         with pytest.raises(WorkerError, match="exit code 1: MemoryError: unable to allocate 5 GiB"):
             workers.rendezvous.await_others()
