@@ -166,7 +166,6 @@ class Minibatches:
         self.state: Mapping[str, FloatArray] = {name: arrays[f"state.{name}"] for name in states}
         """The optimizer's vectors and the average by name, (P,) each: read or set them between steps."""
         self._arrays = arrays
-        self._started = False
 
     def __enter__(self) -> Self:
         return self
@@ -191,8 +190,6 @@ class Minibatches:
             WorkerError: a worker has ended; the parameters are then not to be relied on.
         """
         arrays = self._arrays
-        if not self._started:
-            self._await_workers()
         arrays["command"][:] = number, first, size
         arrays["factors"][...] = self._optimizer.factors(number, learning_rate)
         if self._average_decay is not None:
@@ -207,11 +204,6 @@ class Minibatches:
         self._stack.close()
         if self.network.vector is self._arrays["vector"]:
             self.network.place(self._arrays["vector"].copy())
-
-    def _await_workers(self) -> None:
-        if self.workers > 1:
-            self._workers.rendezvous.await_others()
-        self._started = True
 
 
 def serve(

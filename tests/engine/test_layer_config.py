@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import pytest
 
 from mnistnet.engine.layers import (
+    GELU,
     LAYER_KINDS,
+    BatchNorm,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
+    LeakyReLU,
     MaxPool2d,
     ReLU,
     Softmax,
@@ -49,6 +53,11 @@ def test_naming_a_subclass_registers_it():
             {"out_channels": 3, "kernel_size": [2, 5], "stride": 2, "padding": [0, 1]},
             Conv2d(3, (2, 5), (2, 2), (0, 1)),
         ),
+        # PyTorch's
+        ("batch_norm", {}, BatchNorm(1e-5, 0.1)),
+        ("leaky_relu", {}, LeakyReLU(0.01)),
+        ("dropout", {}, Dropout(0.5)),
+        ("gelu", {}, GELU("none")),
         ("max_pool2d", {"kernel_size": [2, 3]}, MaxPool2d((2, 3), (2, 3), (0, 0))),
         ("max_pool2d", {"kernel_size": 2, "stride": None}, MaxPool2d((2, 2), (2, 2))),
         ("max_pool2d", {"kernel_size": 4, "stride": 1, "padding": 2}, MaxPool2d((4, 4), (1, 1), (2, 2))),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import AVERAGE, Minibatches
@@ -39,6 +40,10 @@ def start(**settings: object) -> Minibatches:
     options = {"optimizer": SGD(), "batch_size": 80, **settings}
     network = build(MODEL).initialize(3)
     return Minibatches(network, images(), labels(), loss=SoftmaxCrossEntropy(), **options)  # type: ignore[arg-type]
+
+
+def threads_of_blas() -> list[int]:
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
 def gradient(which: slice, shown: np.ndarray | None = None) -> np.ndarray:
@@ -119,6 +124,23 @@ def test_streams_are_apart_and_can_be_had_again() -> None:
     assert first(3, 1) == first(3, 1)
     others = [first(3, 2), first(1, 3), first(3), first(3, 1, seed=2), first(3, 1, purpose=TRANSFORM)]
     assert len({first(3, 1), *others}) == 6
+
+
+def test_streams_are_those_of_every_version() -> None:
+    """A seed stands for the same training for ever: Philox4x64, its counter 0 and then the place."""
+    whole_numbers = np.random.Philox(key=7 + (TRANSFORM << 64), counter=(3 << 64) + (5 << 128))
+    expected = [13984147169242192277, 7275717322171842395, 13346805023878721547]
+    assert whole_numbers.random_raw(3).tolist() == expected
+    assert stream(7, TRANSFORM, 3, 5).bit_generator.random_raw(3).tolist() == expected
+
+
+def test_blas_has_one_thread_while_there_is_training() -> None:
+    """Of several it would round by their number; when the training is over it has those it had."""
+    before = threads_of_blas()
+    with start() as minibatches:
+        assert set(threads_of_blas()) <= {1}
+        minibatches.step(1, 0, 64, 0.1)
+    assert threads_of_blas() == before
 
 
 def test_a_loss_that_is_not_finite_changes_nothing() -> None:

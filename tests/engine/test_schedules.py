@@ -93,6 +93,7 @@ def test_config_makes_the_same_schedule_again(schedule):
     ("kind", "options", "message"),
     [
         (Constant, {"warmup": 1.0}, "--warmup: must be >= 0 and < 1, found 1.0"),
+        (OneCycle, {"warmup": 1.0}, "--warmup: must be >= 0 and < 1, found 1.0"),
         (Step, {"warmup": -0.5}, "--warmup: must be >= 0 and < 1, found -0.5"),
         (Step, {"gamma": 0.0}, "--lr-gamma: must be > 0 and <= 1, found 0.0"),
         (Step, {"at": (0.5, 1.0)}, "--lr-steps: must be > 0 and < 1, found 1.0"),

@@ -263,7 +263,7 @@ def test_nothing_stays_open_and_closing_again_does_no_harm() -> None:
     (process,) = workers._processes
     array = workers.arrays["a"]
     workers.close()
-    assert process.returncode is not None
+    assert process.returncode in (0, -signal.SIGKILL)  # at once, or not soon enough
     workers.close()
     array[...] = 7  # still there
     assert array.tolist() == [7, 7, 7]
