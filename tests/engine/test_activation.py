@@ -8,7 +8,7 @@ import pytest
 from engine_probes import run_layers
 from numpy.testing import assert_allclose, assert_array_equal
 
-from mnistnet.engine.layers import GELU, LeakyReLU, Sigmoid, Tanh
+from mnistnet.engine.layers import GELU, LeakyReLU, Sigmoid, Softmax, Tanh
 from mnistnet.engine.network import Network
 
 
@@ -56,6 +56,14 @@ def test_sigmoid_of_extreme_numbers(dtype):
     y, slope = applied(Sigmoid(), [-1e30, -1000, 1000, 1e30], dtype)
     assert_allclose(y, [0, 0, 1, 1], atol=1e-37)
     assert_allclose(slope, 0, atol=1e-37)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_of_extreme_numbers(dtype):
+    logits = np.array([[1e4, 0, -1e4], [-1e4, -1e4, -1e4], [1e30, 1e30, -1e30]], dtype)
+    found = Network([Softmax()], (3,), dtype).predict(logits)
+    assert found.dtype == dtype
+    assert_allclose(found, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], rtol=1e-6)
 
 
 def test_tanh_is_the_formula():

@@ -85,6 +85,35 @@ def test_a_gradient_longer_than_the_norm_is_shortened_to_it(clip_norm: float) ->
     np.testing.assert_allclose(moved, 0.1 * g * min(1.0, clip_norm / length), rtol=1e-3, atol=2e-8)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_step_starts_from_the_weights_of_the_one_before(workers: int) -> None:
+    """Also where a layer packs its weights anew, and where the last batch has fewer shards."""
+    by_hand = build("lenet").initialize(3)
+    parts = [slice(0, 80), slice(0, 80), slice(80, 96)]
+    losses, hits = [], []
+    for part in parts:
+        hits.append(np.count_nonzero(by_hand.predict(images()[part]).argmax(axis=1) == labels()[part]))
+        loss, gradients = by_hand.loss_and_gradients(images()[part], labels()[part], SoftmaxCrossEntropy())
+        losses.append(loss * (part.stop - part.start))
+        by_hand.vector[...] -= 0.1 * np.concatenate([g.ravel() for g in gradients.values()])
+    network = build("lenet").initialize(3)
+    with Minibatches(
+        *(network, images(), labels()),
+        loss=SoftmaxCrossEntropy(),
+        optimizer=SGD(),
+        batch_size=80,
+        workers=workers,
+    ) as minibatches:
+        outcomes = [
+            minibatches.step(number, part.start, part.stop - part.start, 0.1)
+            for number, part in enumerate(parts, start=1)
+        ]
+    assert [outcome.loss for outcome in outcomes] == pytest.approx(losses, rel=1e-4)
+    assert [outcome.correct for outcome in outcomes] == hits
+    assert [outcome.images for outcome in outcomes] == [80, 80, 16]
+    np.testing.assert_allclose(network.vector, by_hand.vector, rtol=1e-3, atol=1e-5)
+
+
 def test_the_average_follows_the_parameters_quickly_at_first() -> None:
     with start(average_decay=0.5) as team:
         expected = team.network.vector.astype(np.float64)
