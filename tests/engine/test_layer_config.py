@@ -127,6 +127,7 @@ def test_defaults_and_one_number_for_both(kind, config, layer):
         ("leaky_relu", {"slope": True}, "slope must be a number in 0 .. 1, found True"),
         ("leaky_relu", {"slope": 1.5}, "slope must be a number in 0 .. 1, found 1.5"),
         ("batch_norm", {"epsilon": 0.0}, "epsilon must be a number in 1e-12 .. 1, found 0.0"),
+        ("batch_norm", {"momentum": 1.5}, "momentum must be a number in 0 .. 1, found 1.5"),
         ("gelu", {"approximate": "erf"}, "approximate must be one of none, tanh, found 'erf'"),
         ("max_pool2d", {"kernel_size": 0}, "kernel_size must be a whole number >= 1, found 0"),
         ("max_pool2d", {"kernel_size": 2, "stride": 0}, "stride must be a whole number >= 1, found 0"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from mnistnet.engine.losses import SoftmaxCrossEntropy
+from mnistnet.engine.losses import MeanSquaredError, SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import AVERAGE, Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.streams import NOISE, TRANSFORM, stream
@@ -112,6 +112,19 @@ def test_every_step_starts_from_the_weights_of_the_one_before(workers: int) -> N
     assert [outcome.correct for outcome in outcomes] == hits
     assert [outcome.images for outcome in outcomes] == [80, 80, 16]
     np.testing.assert_allclose(network.vector, by_hand.vector, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_targets_may_be_values(workers: int) -> None:
+    values = np.random.default_rng(8).random((COUNT, 10))
+    by_hand = build(MODEL).initialize(3)
+    loss, gradients = by_hand.loss_and_gradients(images()[:80], values[:80], MeanSquaredError())
+    by_hand.vector[...] -= 0.1 * np.concatenate([g.ravel() for g in gradients.values()])
+    network = build(MODEL).initialize(3)
+    options = {"loss": MeanSquaredError(), "optimizer": SGD(), "batch_size": 80, "workers": workers}
+    with Minibatches(network, images(), values, **options) as minibatches:  # type: ignore[arg-type]
+        assert minibatches.step(1, 0, 80, 0.1).loss == pytest.approx(80 * loss, rel=1e-5)
+    np.testing.assert_allclose(network.vector, by_hand.vector, rtol=1e-4, atol=1e-6)
 
 
 def test_the_average_follows_the_parameters_quickly_at_first() -> None:
