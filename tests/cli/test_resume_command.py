@@ -412,10 +412,14 @@ def test_an_interrupted_replay_goes_on_as_a_replay(
     mnistnet: Mnistnet, small_data: Path, tmp_path: Path
 ) -> None:
     options = ("--model", "mlp", "--train-data-dir", small_data, "--checkpoint-folder", "first")
-    assert mnistnet("train", "--budget", "1.5s", *options).code == 0
+    for budget in ("1.5s", "6s", "24s"):  # a busy machine needs more time for an epoch or two
+        assert mnistnet("train", "--budget", budget, *options, "--overwrite").code == 0
+        epochs = len(list((tmp_path / "first").glob("checkpoint_*.json")))
+        if epochs > 2:
+            break
     assert mnistnet("train", "--config", "first/run.toml", "--checkpoint-folder", "second").code == 0
-    for name in ("latest.json", *(f"checkpoint_{epoch}.json" for epoch in range(3, 1000))):
-        (tmp_path / "second" / name).unlink(missing_ok=True)
+    for name in ("latest.json", *(f"checkpoint_{epoch}.json" for epoch in range(3, epochs + 1))):
+        (tmp_path / "second" / name).unlink()
     assert mnistnet("train", "--resume", "second").code == 0
     assert_same_run(tmp_path / "first", tmp_path / "second")
 
