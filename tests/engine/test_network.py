@@ -10,7 +10,23 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mnistnet import models
 from mnistnet.engine.arrays import PixelScale
-from mnistnet.engine.layers import BatchNorm, Conv2d, Dense, Flatten, MaxPool2d, ReLU, Softmax
+from mnistnet.engine.layers import (
+    GELU,
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAvgPool,
+    LeakyReLU,
+    MaxPool2d,
+    ReLU,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    ZeroPad2d,
+)
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.network import Network
 from mnistnet.errors import ShapeError
@@ -247,6 +263,34 @@ def test_loss_and_gradients_leaves_the_parameters_alone():
     assert_array_equal(network.vector, before)
     assert set(gradients) == set(network.parameters())
     assert not any(np.shares_memory(g, network.vector) for g in gradients.values())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        *(AvgPool2d((2, 3)), MaxPool2d((3, 2), padding=(1, 0)), GlobalAvgPool(), ZeroPad2d(1, 0, 2, 1)),
+        *(ReLU(), LeakyReLU(0.5), Sigmoid(), Tanh(), GELU(), Dropout(0.0)),
+    ],
+    ids=str,
+)
+def test_what_lies_below_all_parameters_is_no_part_of_the_backward_pass(first):
+    """A layer that the images meet first leaves the same gradients above it as its output given as images."""
+    images = np.random.default_rng(4).standard_normal((7, 2, 6, 6))
+    labels = np.arange(7) % 3
+    rest = [Dense(3), Softmax()]
+    alone = Network([first], (2, 6, 6), np.float64)
+    shape = alone.output_shape
+    if len(shape) == 3:
+        rest = [Flatten(), *rest]
+    above = Network(rest, shape, np.float64).initialize(1)
+    network = Network([first, *rest], (2, 6, 6), np.float64)
+    network.vector[...] = above.vector
+    loss, gradients = network.loss_and_gradients(images, labels, SoftmaxCrossEntropy())
+    expected_loss, expected = above.loss_and_gradients(alone.predict(images), labels, SoftmaxCrossEntropy())
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    assert len(gradients) == len(expected) == 2
+    for found, wanted in zip(gradients.values(), expected.values(), strict=True):
+        assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_step_against_the_gradient_makes_the_loss_smaller():

@@ -132,6 +132,9 @@ def test_the_file_is_named_and_its_size_limited(tmp_path: Path) -> None:
         load_graph(path, limit=10)
     with pytest.raises(CheckpointError, match=r"none\.onnx: no such file"):
         load_graph(tmp_path / "none.onnx")
+    path.write_bytes(b"<html>")
+    with pytest.raises(CheckpointError, match=r"a b\.onnx: not an ONNX model"):
+        load_graph(path)
 
 
 def test_what_is_read() -> None:

@@ -240,6 +240,13 @@ def test_weights_that_are_not_finite_are_not_written() -> None:
         encode_rsnet(classifier)
 
 
+def test_the_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "odd.json"
+    path.write_text("{}")
+    with pytest.raises(CheckpointError, match=r"odd\.json: layers: expected rsnet's list of layers"):
+        load_rsnet(path)
+
+
 def test_other_json_does_not_look_like_it(tmp_path: Path) -> None:
     assert looks_like_rsnet(EXAMPLE)
     path = tmp_path / "other.json"
