@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info
 
 from mnistnet.engine.losses import MeanSquaredError, SoftmaxCrossEntropy
-from mnistnet.engine.minibatch import AVERAGE, Minibatches
+from mnistnet.engine.minibatch import AVERAGE, NORM_BLOCK, Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.streams import NOISE, TRANSFORM, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
@@ -112,6 +112,15 @@ def test_every_step_starts_from_the_weights_of_the_one_before(workers: int) -> N
     assert [outcome.correct for outcome in outcomes] == hits
     assert [outcome.images for outcome in outcomes] == [80, 80, 16]
     np.testing.assert_allclose(network.vector, by_hand.vector, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_every_process_updates_its_share_of_the_parameters(workers: int) -> None:
+    with start(workers=workers, batch_size=96) as minibatches:
+        share = minibatches._rank._slice
+        assert share.start == 0
+        even = minibatches.network.trainable / workers
+        assert share.stop == pytest.approx(even, abs=0 if workers == 1 else NORM_BLOCK)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -9,6 +9,7 @@ from engine_probes import Offset
 from numpy.testing import assert_allclose, assert_array_equal
 
 from mnistnet import models
+from mnistnet.engine import network as network_module
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import (
     GELU,
@@ -29,6 +30,7 @@ from mnistnet.engine.layers import (
 )
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.network import Network
+from mnistnet.engine.workers import on_threads
 from mnistnet.errors import ShapeError
 
 
@@ -240,11 +242,21 @@ def test_images_out():
     assert_array_equal(predictions, offset)
 
 
-@pytest.mark.parametrize("threads", [0, 1, 2, 3, 64])
-def test_any_number_of_threads_gives_the_same_bits(threads):
-    network = models.build("rsnet").initialize(0)
-    images = np.random.default_rng(0).integers(0, 256, (32 * 13 + 7, 1, 28, 28), np.uint8)
-    assert_array_equal(network.predict(images, threads=threads), network.predict(images), strict=True)
+@pytest.mark.parametrize(("threads", "used"), [(0, 1), (1, 1), (2, 2), (3, 3), (64, 3)])
+def test_any_number_of_threads_gives_the_same_bits(threads, used, monkeypatch):
+    """As many as are asked for, with four shards at least for each."""
+    network = models.build("rsnet").initialize(threads)
+    images = np.random.default_rng(threads).integers(0, 256, (64 * 13 + 7, 1, 28, 28), np.uint8)
+    expected = network.predict(images)
+    counts = []
+
+    def counting(tasks):
+        counts.append(len(tasks))
+        on_threads(tasks)
+
+    monkeypatch.setattr(network_module, "on_threads", counting)
+    assert_array_equal(network.predict(images, threads=threads), expected, strict=True)
+    assert counts == [used]
 
 
 def test_shards_depend_on_network_and_batch_only():
