@@ -290,7 +290,7 @@ def test_a_worker_that_ends_is_missed(code: int, monkeypatch: pytest.MonkeyPatch
     workers = workers_module.Workers(3, [], "test_workers:never", {})
     try:
         with pytest.raises(
-            WorkerError, match=rf"^worker 1 of 3 ended with exit code {code}; checkpoints already written"
+            WorkerError, match=rf"^worker [12] of 3 ended with exit code {code}; checkpoints already written"
         ):
             workers.rendezvous.await_others()
     finally:
