@@ -1,6 +1,7 @@
 """Networks: one flat vector, names, seeds, and what may be handed to `predict`."""
 
 import re
+import tracemalloc
 
 import engine_naive as naive
 import numpy as np
@@ -179,6 +180,18 @@ def test_images_that_are_not_contiguous():
     labels = np.arange(len(strange)) % 3
     loss, _ = network.loss_and_gradients(strange, labels, SoftmaxCrossEntropy())
     assert loss == network.loss_and_gradients(strange.copy(), labels, SoftmaxCrossEntropy())[0]
+
+
+def test_a_single_picture_needs_no_room_for_many():
+    network = Network([MaxPool2d((4, 4)), Flatten(), Dense(3), Softmax()], (1, 512, 512)).initialize(0)
+    picture = np.full((1, 1, 512, 512), 7, np.uint8)
+    tracemalloc.start()
+    try:
+        network.predict(picture)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * picture.size
 
 
 def test_predictions_do_not_change_what_they_are_given():
