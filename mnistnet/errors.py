@@ -22,11 +22,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
+_LONGEST = 5000
+"""Characters of a message."""
+
 
 class MnistnetError(Exception):
     """Base of all errors raised on purpose; ``str(error)`` is the one-line message."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        text = plain(super().__str__())
+        # what files from strangers say may be of any length; a path goes to 4096 characters at most
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-400:]}"
 
     def at(self, where: object) -> Self:
         """The same error with the name of the file, field or flag in front of its message."""
@@ -92,6 +100,16 @@ class WorkerError(MnistnetError):
     exit_code = 10
 
 
+def plain(text: str) -> str:
+    """Text on one line, control characters escaped: names in a file from a stranger may hold any.
+
+    On a terminal some would move the cursor or change the title.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split("\n")))
+
+
 def explain(error: OSError) -> str:
     """An operating system error in a few plain words, without the path."""
     match error:
@@ -115,4 +133,4 @@ def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:
 
     close = get_close_matches(value, choices, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UsageError(f"{flag}: expected one of {', '.join(choices)}, found {value!r}{hint}")
+    raise UsageError(f"{flag}: expected one of {', '.join(choices)}, found {value!r:.60}{hint}")

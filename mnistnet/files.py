@@ -149,8 +149,10 @@ def read_limited(path: Path, limit: int, error_class: type[MnistnetError], *, ad
         MnistnetError: of ``error_class``: missing, not a regular file, no permission, too large.
     """
     with regular_file(path, error_class) as (file, size):
-        # a file may have grown since it was measured
-        data = file.read(limit + 1) if size <= limit else b""
+        # a buffer as large as the limit would be made for it; a file may have grown since it was measured
+        data = file.read(size + 1) if size <= limit else b""
+        if len(data) > size:
+            data += file.read(limit + 1 - len(data))
     size = max(size, len(data))
     if size > limit:
         hint = f": {advice}" if advice else ""

@@ -56,3 +56,16 @@ def test_everything_is_caught_as_one():
     for cls in CLASSES.values():
         with pytest.raises(MnistnetError, match=r"^reason$"):
             raise cls("reason")
+
+
+def test_what_a_stranger_wrote_stays_on_one_line_and_harmless():
+    error = DataError("node 'a\x1b[2J\nb': expected é, found \u2028\ud800")
+    assert str(error) == r"node 'a\x1b[2J b': expected é, found \u2028\ud800"
+    assert str(error.at("x")) == rf"x: {error}"
+
+
+def test_a_message_has_an_end():
+    text = str(DataError("path: found " + "x" * 10**6 + ": do this"))
+    assert len(text) < 5010
+    assert text.startswith("path: found xx")
+    assert text.endswith("xx: do this")

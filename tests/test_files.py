@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -263,6 +264,27 @@ def test_read_limited_measures_what_it_read_too(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Path, "stat", lambda self, **_: small)
     with pytest.raises(CheckpointError, match="more than the limit of 4 bytes"):
         read_limited(path, 4, CheckpointError)
+
+
+def test_read_limited_needs_memory_for_the_file_not_for_the_limit(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    path.write_bytes(b"x" * 1000)
+    tracemalloc.start()
+    try:
+        read_limited(path, 2**30, CheckpointError)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_read_limited_reads_what_has_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "growing"
+    path.write_bytes(b"1")
+    small = path.stat()
+    path.write_bytes(b"123456789")
+    monkeypatch.setattr(Path, "stat", lambda self, **_: small)
+    assert read_limited(path, 9, CheckpointError) == b"123456789"
 
 
 def test_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,7 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
         raise DataError(f"{path}: expected the name of every class, one a line, found none")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise DataError(f"{path}: expected different names, found {twice!r} twice")
+        raise DataError(f"{path}: expected different names, found {twice!r:.60} twice")
     return names
 
 

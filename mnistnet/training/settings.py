@@ -238,7 +238,7 @@ def seconds(text: str | float) -> float:
     try:
         return float(number) * UNITS[unit]
     except ValueError as error:
-        raise UsageError(f"--budget: expected a duration such as 60s or 5m, found {text!r}") from error
+        raise UsageError(f"--budget: expected a duration such as 60s or 5m, found {text!r:.60}") from error
 
 
 def rate(text: str | float) -> float | str:
@@ -252,7 +252,7 @@ def rate(text: str | float) -> float | str:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"--learning-rate: expected a number or auto, found {text!r}") from error
+        raise UsageError(f"--learning-rate: expected a number or auto, found {text!r:.60}") from error
 
 
 PARSERS = {"budget": seconds, "learning_rate": rate}
@@ -273,7 +273,7 @@ def check_settings(values: Mapping[str, Any]) -> dict[str, Any]:
         try:
             checked[name] = PARSERS[name](value) if name in PARSERS else _typed(value, hints[name])
         except TypeError as error:
-            raise UsageError(f"{key}: expected {error}, found {value!r}") from error
+            raise UsageError(f"{key}: expected {error}, found {value!r:.60}") from error
     return checked
 
 

@@ -36,7 +36,9 @@ class GELU(SimpleLayer, kind="gelu"):
 
     def __post_init__(self) -> None:
         if self.approximate not in _FORMS:
-            raise ShapeError(f"approximate must be one of {', '.join(_FORMS)}, found {self.approximate!r}")
+            raise ShapeError(
+                f"approximate must be one of {', '.join(_FORMS)}, found {self.approximate!r:.60}"
+            )
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The input's."""
