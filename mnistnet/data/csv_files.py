@@ -31,7 +31,8 @@ Bytes = npt.NDArray[np.uint8]
 
 SUFFIXES = (".csv", ".csv.gz")
 _PIECE = 1 << 20
-_LONGEST_LINE = 1 << 26
+LONGEST_LINE = 1 << 24
+"""Bytes: an image of 3x1024x1024 has a shorter one."""
 _LABEL_NAMES = ("label", "class")
 _COMMA, _NEWLINE, _ZERO = b",\n0"
 
@@ -149,7 +150,7 @@ def _pieces(content: Content) -> Iterator[bytes]:
         data = bytearray(rest) + data
         end = data.rfind(b"\n") + 1
         rest = bytes(data[end:])
-        if len(rest) > _LONGEST_LINE:
+        if len(rest) > LONGEST_LINE:
             raise DataError(f"not CSV: expected lines, found {len(rest)} bytes without a line end")
         if end:
             yield bytes(data[:end]).replace(b"\r\n", b"\n")

@@ -146,16 +146,20 @@ def _listed(path: Path, part: str, classes: object) -> Iterable[_File]:
     folder = path.parent
     inside = folder.resolve()
     for label, names in sorted(classes.items(), key=lambda item: natural(item[0])):
-        where = f"{path}: {part}.{label}"
+        where = f"{path}: {part}.{label:.60}"
         if not (label.isascii() and label.isdigit() and label.strip("0")):
-            raise DataError(f"{where}: labels start at 1, found {label!r}")
+            raise DataError(f"{where}: labels start at 1, found {label!r:.60}")
         if len(label) > 9 or int(label) > MOST_CLASSES:
             raise DataError(f"{where}: expected a label of at most {MOST_CLASSES}")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{where}: expected a list of paths")
         for name in names:
-            if not (folder / name).resolve().is_relative_to(inside):
-                raise DataError(f"{where}: path leaves the folder: {name!r}")
+            try:
+                leaves = not (folder / name).resolve().is_relative_to(inside)
+            except (OSError, ValueError) as error:  # a null character, a lone surrogate, too long
+                raise DataError(f"{where}: expected a path, found {name!r:.200}") from error
+            if leaves:
+                raise DataError(f"{where}: path leaves the folder: {name!r:.200}")
             yield _File(folder / name, int(label) - 1)
 
 

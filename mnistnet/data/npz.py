@@ -1,11 +1,17 @@
-"""Labelled images as NumPy's .npz archives; nothing in them is ever unpickled."""
+"""Labelled images as NumPy's .npz archives; nothing in them is ever unpickled.
+
+An archive is a ZIP file of ``.npy`` files. They are read here piece by piece, and not by ``np.load``, which
+allocates whatever a header claims; the header itself is read by NumPy.
+"""
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
+from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,6 +27,12 @@ _NAMES = (
 )
 """How the four arrays are called; the test ones may be missing."""
 
+_CHUNK = 1 << 18
+_METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
+"""How NumPy packs, and how many bytes one byte can become at most."""
+_MOST_DIMENSIONS = 8
+_SINGLE = b"\x93NUMPY"
+
 
 def read_npz(path: Path) -> Found:
     """Read an archive with ``images`` and ``labels``.
@@ -34,40 +46,46 @@ def read_npz(path: Path) -> Found:
     """
     try:
         # opened through our own gate, which refuses what is no file
-        with regular_file(path, DataError) as (file, _), _archive(file) as archive:
-            return _read(path, archive)
+        with regular_file(path, DataError) as (file, _):
+            if file.read(len(_SINGLE)) == _SINGLE:
+                raise DataError("expected an .npz archive, found a single array")
+            with zipfile.ZipFile(file) as archive:
+                return _read(path, archive)
     except DataError as error:
-        raise (error if str(error).startswith(f"{path}: ") else error.at(path)) from error
-    except (ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise error.at(path) from error
+    except MemoryError as error:
+        raise DataError(f"{path}: does not fit in memory") from error
+    # RuntimeError: a password is asked for; NotImplementedError: a newer form of ZIP
+    except (ValueError, EOFError, RuntimeError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: cannot be read as .npz: {reason}") from error
 
 
-def _archive(file: BinaryIO) -> np.lib.npyio.NpzFile:
-    archive = np.load(file, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError("expected an .npz archive, found a single array")
-    return archive
-
-
-def _read(path: Path, archive: np.lib.npyio.NpzFile) -> Found:
-    there = set(archive.files)
+def _read(path: Path, archive: zipfile.ZipFile) -> Found:
+    there = {name.removesuffix(".npy") for name in archive.namelist()}
     names = next((names for names in _NAMES if {names[0], names[1]} <= there), None)
     if names is None:
-        raise DataError(f"expected arrays images and labels, found {', '.join(sorted(there)) or 'none'}")
+        found = ", ".join(sorted(there)[:10]) or "none"
+        raise DataError(f"expected arrays images and labels, found {found:.200}")
     images, labels, test_images, test_labels = names
     train = _part(path, archive, images, labels)
     test = _part(path, archive, test_images, test_labels) if {test_images, test_labels} <= there else None
-    class_names = tuple(str(name) for name in archive["class_names"]) if "class_names" in there else None
+    class_names = None
+    if "class_names" in there:
+        class_names = tuple(str(name) for name in _array(archive, "class_names", kinds="U").reshape(-1))
     return Found(path, "npz", train, test, class_names)
 
 
-def _part(path: Path, archive: np.lib.npyio.NpzFile, images: str, labels: str) -> Part:
+def _part(path: Path, archive: zipfile.ZipFile, images: str, labels: str) -> Part:
     try:
-        pixels = unsigned_bytes(_channels_first(archive[images]))
+        pixels = unsigned_bytes(_channels_first(_array(archive, images)))
     except DataError as error:
+        if str(error).startswith(f"{images}: "):
+            raise
         raise error.at(images) from error
-    numbers = archive[labels]
+    numbers = _array(archive, labels)
     if numbers.ndim == 2 and numbers.shape[1] == 1:
         numbers = numbers[:, 0]
     if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
@@ -75,6 +93,50 @@ def _part(path: Path, archive: np.lib.npyio.NpzFile, images: str, labels: str) -
     if len(numbers) != len(pixels):
         raise DataError(f"{labels}: counts differ: {len(pixels)} images and {len(numbers)} labels")
     return Part(pixels, numbers.astype(np.intp), path, path)
+
+
+def _array(archive: zipfile.ZipFile, name: str, kinds: str = "biuf") -> AnyArray:
+    """One array of an archive, of one of NumPy's ``kinds`` of types; its header's claims are compared."""
+    member = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+    entry = archive.getinfo(member)
+    if entry.compress_type not in _METHODS:
+        raise DataError(f"{name}: expected stored or deflated data, as NumPy writes them")
+    with archive.open(entry) as file:
+        shape, columns_first, dtype = _header(file, name)
+        if dtype.hasobject:
+            raise DataError(f"{name}: expected numbers, found Python objects, a pickle: never opened")
+        if dtype.kind not in kinds or not dtype.itemsize:
+            raise DataError(f"{name}: expected {'text' if kinds == 'U' else 'numbers'}, found {dtype}")
+        needed = prod(shape) * dtype.itemsize
+        most = min(entry.file_size, entry.compress_size * _METHODS[entry.compress_type])
+        if needed > most:
+            raise DataError(
+                f"{name}: too short: {by(shape)} {dtype} needs {needed} bytes of data, found {most}"
+            )
+        values = np.empty(needed, np.uint8)
+        for start in range(0, needed, _CHUNK):
+            piece = file.read(min(_CHUNK, needed - start))
+            if len(piece) < min(_CHUNK, needed - start):
+                raise DataError(f"{name}: too short: {by(shape)} {dtype} needs {needed} bytes of data")
+            values[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        if file.read(1):  # which also has the checksum compared
+            raise DataError(f"{name}: expected nothing after its {needed} bytes of data, found more")
+    typed = values.view(dtype)
+    return typed.reshape(shape[::-1]).T if columns_first else typed.reshape(shape)
+
+
+def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and type, as a .npy file's header has them."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(file)
+        shape, columns_first, dtype = readers[version](file)
+    # a header is an expression of Python's, parsed by ast.literal_eval, which fails in many ways
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
+        raise DataError(f"{name}: its header is damaged") from error
+    if len(shape) > _MOST_DIMENSIONS or min(shape, default=0) < 0:
+        raise DataError(f"{name}: expected at most {_MOST_DIMENSIONS} dimensions of 0 or more")
+    return shape, columns_first, dtype
 
 
 def _channels_first(images: AnyArray) -> AnyArray:

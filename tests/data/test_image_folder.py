@@ -160,7 +160,7 @@ def test_row_40_labels_start_at_1(tmp_path, label):
 def test_a_label_that_would_make_too_many_classes(tmp_path, label):
     path = metadata(tmp_path, {"train": {label: ["a.png"]}})
     assert message(read_metadata_folder, tmp_path) == (
-        f"{path}: train.{label}: expected a label of at most 65536"
+        f"{path}: train.{label[:60]}: expected a label of at most 65536"
     )
 
 
@@ -182,6 +182,15 @@ def test_metadata_of_another_form(tmp_path, document, says):
     put(tmp_path / "a.png", 1)
     path = metadata(tmp_path, document)
     assert message(read_metadata_folder, tmp_path).startswith(f"{path}: {says}")
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "a" * 5000 + ".png"], ids=["null", "half", "long"])
+def test_what_cannot_be_a_path(tmp_path, name):
+    metadata(tmp_path, {"train": {"1": [name]}})
+    with pytest.raises(DataError) as caught:
+        read_metadata_folder(tmp_path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 6000
 
 
 def test_a_listed_picture_that_is_missing(tmp_path):

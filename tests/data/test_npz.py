@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 from data_helpers import images, labels
@@ -97,9 +101,81 @@ def test_pickles_are_not_opened(path):
     assert "pickle" in message(path)
 
 
+def zipped(path, **members):
+    """An archive of files that NumPy would not write so."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+
+
+def npy(header: str, content: bytes = b"", version: bytes = b"\x01\0") -> bytes:
+    return b"\x93NUMPY" + version + struct.pack("<H", len(header)) + header.encode() + content
+
+
+HEADER = "{{'descr': '{}', 'fortran_order': {}, 'shape': {}}}\n"
+
+
+def test_nothing_is_allocated_for_what_a_header_claims(path):
+    zipped(path, images=npy(HEADER.format("|u1", False, (2**40, 28, 28))), labels=npy(""))
+    tracemalloc.start()
+    try:
+        said = message(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert said.startswith("images: too short: 1099511627776x28x28 uint8 needs 862017116176384 bytes of data")
+    assert peak < 2**20
+
+
+@pytest.mark.parametrize(
+    ("member", "says"),
+    [
+        (b"not an array", "images: its header is damaged"),
+        (npy("{'descr': '|u1"), "images: its header is damaged"),
+        (npy("(" * 5000), "images: its header is damaged"),
+        (npy(HEADER.format("|u1", False, (1, 2, 2)), b"1234", b"\x03\0"), "images: its header is damaged"),
+        (npy(HEADER.format("|u1", False, (1, -2, -2)), b"1234"), "images: expected at most 8 dimensions"),
+        (npy(HEADER.format("|u1", False, (1,) * 40), b"1"), "images: expected at most 8 dimensions"),
+        (npy(HEADER.format("|u1", False, (1, 2, 2)), b"123"), "images: too short: 1x2x2 uint8 needs 4 bytes"),
+        (npy(HEADER.format("|u1", False, (1, 2, 2)), b"12345"), "images: expected nothing after its 4 bytes"),
+        (
+            npy(HEADER.format("<c8", False, (1, 1, 1)), b"12345678"),
+            "images: expected numbers, found compl",
+        ),
+        (npy(HEADER.format("|S0", False, (1, 1, 1))), "images: expected numbers, found |S0"),
+    ],
+)
+def test_members_that_are_no_arrays(path, member, says):
+    zipped(path, images=member, labels=npy(HEADER.format("|u1", False, (1,)), b"0"))
+    assert message(path).startswith(says)
+
+
+def test_columns_first(path):
+    pixels = images(2, 3, 4)
+    np.savez(path, images=np.asfortranarray(pixels), labels=[0, 1])
+    found = read_npz(path).train.images
+    assert np.array_equal(found[:, 0], pixels)
+    assert found.flags.c_contiguous
+
+
+def test_only_what_numpy_packs_is_unpacked(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("images.npy", bytes(10**6))
+        archive.writestr("labels.npy", b"")
+    assert message(path) == "images: expected stored or deflated data, as NumPy writes them"
+
+
 def test_a_damaged_archive(path):
     np.savez(path, images=images(50, 9, 9), labels=labels(50))
     content = bytearray(path.read_bytes())
     content[400] ^= 255
     path.write_bytes(content)
     assert message(path).startswith("cannot be read as .npz: Bad CRC-32")
+
+
+def test_an_error_is_not_its_own_cause(path):
+    """A chain of causes that never ends hangs whoever walks it."""
+    np.savez(path, images=images(2, 3, 2), labels=[0])
+    with pytest.raises(DataError) as caught:
+        read_npz(path)
+    assert caught.value.__cause__ is not caught.value
