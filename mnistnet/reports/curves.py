@@ -34,13 +34,13 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
     text = read_limited(path, SIZE_LIMIT, DataError).decode("utf-8", errors="replace")
     rows = csv.DictReader(io.StringIO(text))
     points = []
-    for row in rows:
-        try:
+    try:
+        for row in rows:
             points.append(_point(row))
-        except KeyError as error:
-            raise DataError(f"{path}: expected a loss CSV of mnistnet train: no column {error}") from error
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{path}: line {rows.line_num}: expected numbers: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path}: expected a loss CSV of mnistnet train: no column {error}") from error
+    except (TypeError, ValueError, csv.Error) as error:
+        raise DataError(f"{path}: line {rows.line_num}: expected numbers: {error}") from error
     return tuple(points)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnistnet.errors import CheckpointError
 from mnistnet.formats.checkpoint import SavedState
 from mnistnet.training.pace import Leg
 from mnistnet.training.trainer import Best, TrainerState
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class _Form(BaseModel):
@@ -17,25 +20,25 @@ class _Form(BaseModel):
 
 
 class _BestForm(_Form):
-    epoch: NonNegativeInt
+    epoch: _Count
     accuracy: float
     loss: float
     threshold: float
 
 
 class _LegForm(_Form):
-    step: NonNegativeInt
+    step: _Count
     progress: float
     rate: float
 
 
 class _PositionForm(_Form):
-    epoch: NonNegativeInt
-    step: NonNegativeInt
-    steps: NonNegativeInt
+    epoch: _Count
+    step: _Count
+    steps: _Count
     loss: float
-    correct: NonNegativeInt
-    images: NonNegativeInt
+    correct: _Count
+    images: _Count
     best: _BestForm | None
     budget: float | None
     legs: list[_LegForm]
@@ -60,7 +63,7 @@ def trainer_state(saved: SavedState) -> TrainerState:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(step) for step in ("state.position", *first["loc"]))
-        raise CheckpointError(f"{where}: {first['msg'].lower()}, found {first['input']!r}") from error
+        raise CheckpointError(f"{where}: {first['msg'].lower()}, found {first['input']!r:.60}") from error
     return TrainerState(
         form.epoch,
         form.step,

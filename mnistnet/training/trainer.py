@@ -131,6 +131,8 @@ class Trainer:
         if state is None:
             state = TrainerState(0, 0, 0, 0.0, 0, 0, None, config.budget, (), vectors)
         _check_vectors(state.vectors, vectors)
+        if (state.best is None) != (BEST not in state.vectors):
+            raise UsageError(f"state: expected a vector {BEST} where there is a best epoch, and nowhere else")
         self.epoch = state.epoch
         """Whole epochs done."""
         self.step = state.step
@@ -199,12 +201,14 @@ class Trainer:
 
         Raises:
             DataError: a batch is larger than the data.
+            UsageError: the state is not one of a training with such batches of so many images.
             DivergedError: the loss is not finite any more.
             WorkerError: a worker process has ended.
         """
         config, network = self.config, self.classifier.network
         if config.batch_size > len(train):
             raise DataError(f"--batch-size: {config.batch_size} exceeds the {len(train)} training images")
+        self._check_position(len(train))
         pace = self._pace(len(train))
         unmeasured = self._images == len(train)  # left between an epoch's last step and its result
         if not unmeasured and (pace.is_over(self.steps) or self.is_out_of_patience):
@@ -229,6 +233,14 @@ class Trainer:
                 yield from self._epochs(minibatches, pace, train, validation)
         finally:
             self._detach()
+
+    def _check_position(self, count: int) -> None:
+        seen = min(self.step * self.config.batch_size, count)
+        if self._images != seen or self._correct > seen or self.steps < self.step:
+            raise UsageError(
+                f"state: {self.step} steps into an epoch expected {seen} images of {count} seen, "
+                f"found {self._images}, {self._correct} of them right, after {self.steps} steps in all"
+            )
 
     def _pace(self, count: int) -> Pace:
         config = self.config

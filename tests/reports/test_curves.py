@@ -33,6 +33,10 @@ def test_a_runs_csv_is_read_back(tmp_path: Path) -> None:
             "line 2: expected numbers: could not convert string to float: 'x'",
         ),
         ("epoch,loss,accuracy_of,training_accuracy\n1\n", "line 2: expected numbers"),
+        (
+            f"epoch,loss,accuracy_of,training_accuracy\n{'9' * 200_000}",
+            "line 1: expected numbers: field larger than",
+        ),
     ],
 )
 def test_another_csv_is_refused(tmp_path: Path, text: str, message: str) -> None:

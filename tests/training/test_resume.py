@@ -11,11 +11,13 @@ from mnistnet.data.augmentation import Shift
 from mnistnet.engine.layers import BatchNorm, Dense, Dropout, Flatten, ReLU, Softmax
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD, Adam
-from mnistnet.errors import DivergedError, UsageError
+from mnistnet.errors import CheckpointError, DivergedError, UsageError
+from mnistnet.formats.checkpoint import SavedState
 from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
 from mnistnet.training.pace import Leg, Replayed, Timed
-from mnistnet.training.trainer import BEST, EpochResult, StepResult, Trainer, TrainerState
+from mnistnet.training.state import saved_state, trainer_state
+from mnistnet.training.trainer import BEST, Best, EpochResult, StepResult, Trainer, TrainerState
 
 TRAIN, VALIDATION = dataset(100), dataset(50, seed=3)
 CONFIG = TrainingConfig(
@@ -94,6 +96,34 @@ def test_a_state_of_something_else_is_refused() -> None:
         Trainer(classifier(), replace(CONFIG, optimizer=Adam(), average_decay=None), state)
     with pytest.raises(UsageError, match=r"parameters: expected \(925,\), found \(101770,\)"):
         Trainer(classifier("rsnet"), CONFIG, state)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"step": 4}, {"step": 10**9}, {"images": 10**6}, {"correct": 10**6}, {"steps": 0}, {"step": 0}],
+    ids=str,
+)
+def test_a_position_that_no_training_has_is_refused(changed: dict[str, int]) -> None:
+    trainer = Trainer(classifier(), CONFIG)
+    run = trainer.run(TRAIN)
+    for _ in range(3):
+        next(run)
+    state = replace(trainer.state(), **changed)
+    with pytest.raises(UsageError, match=r"^state: \d+ steps into an epoch expected \d+ images"):
+        next(Trainer(classifier(), CONFIG, state).run(TRAIN))
+
+
+def test_a_best_epoch_needs_its_parameters() -> None:
+    state = replace(finished(CONFIG).state(), best=Best(1, 0.5, 0.5, 0.5))
+    with pytest.raises(UsageError, match="state: expected a vector best where there is a best epoch"):
+        Trainer(classifier(), CONFIG, state)
+
+
+def test_counts_have_an_end() -> None:
+    saved = saved_state(finished(CONFIG).state())
+    position = {**saved.position, "epoch": 2**64}
+    with pytest.raises(CheckpointError, match=r"state.position.epoch: input should be less than"):
+        trainer_state(SavedState(position, saved.vectors))
 
 
 def test_the_network_ends_with_the_average() -> None:
