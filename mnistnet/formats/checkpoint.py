@@ -39,8 +39,10 @@ SIZE_LIMIT = 256 * 2**20
 SIZE_LIMIT_FLAG = "--size-limit"
 """The command line's flag for it, which the error message names."""
 
-MOST_VALUES = 2**28
-"""Parameters of a network, and values of one activation: more are refused before they are allocated."""
+MOST_PARAMETERS = 2**28
+"""Of a network: more are refused before they are allocated."""
+MOST_ACTIVATIONS = 2**24
+"""Numbers of a picture, and of what a layer makes of it: a few hundred bytes can ask for any number."""
 
 _HEAD = 4096
 """How far into a file `find_checkpoint` looks for the format's name."""
@@ -363,6 +365,8 @@ def _read_layers(
     """
     if not items:
         raise CheckpointError("layers: empty network: expected at least one layer")
+    if prod(shape) > MOST_ACTIVATIONS:
+        raise CheckpointError(f"input: too large: expected at most {MOST_ACTIVATIONS} values, found {shape}")
     layers: list[Layer] = []
     parameters: dict[str, FloatArray] = {}
     size = 0
@@ -375,10 +379,10 @@ def _read_layers(
         except ShapeError as error:
             raise CheckpointError(f"layer {index} ({layer.kind}): {error}") from error
         size += sum(map(prod, wanted.values()))
-        if max(size, prod(shape)) > MOST_VALUES:
+        if size > MOST_PARAMETERS or prod(shape) > MOST_ACTIVATIONS:
             raise CheckpointError(
-                f"layer {index} ({layer.kind}): too large: expected at most {MOST_VALUES} values, "
-                f"found an output of {shape} and {size} parameters so far"
+                f"layer {index} ({layer.kind}): too large: expected an output of at most {MOST_ACTIVATIONS} "
+                f"values and {MOST_PARAMETERS} parameters, found {shape} and {size} so far"
             )
         config = [field.name for field in fields(layer) if field.init]
         for name in item:

@@ -11,6 +11,7 @@ from mnistnet.engine.blas import one_thread
 from mnistnet.errors import CheckpointError
 from mnistnet.formats.onnx_graph import Graph, Node
 from mnistnet.formats.onnx_operators import find_operator
+from mnistnet.formats.onnx_operators.limits import bounded, check_broadcast
 
 
 def run_graph(graph: Graph, inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
@@ -22,16 +23,24 @@ def run_graph(graph: Graph, inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
     values = {**graph.constants, **inputs}
     for value in graph.inputs:
         if value.name not in inputs:
-            raise CheckpointError(f"input {value.name!r}: missing")
+            raise CheckpointError(f"input {value.name!r:.80}: missing")
     last_use = {name: node.index for node in graph.nodes for name in node.inputs}
     kept = {value.name for value in graph.outputs}
     with one_thread():
         for node in graph.nodes:
             values |= run_node(node, graph.opset, values)
+            _check_alive(node, values)
             for name in set(node.inputs) - kept:
                 if last_use[name] == node.index:
                     values.pop(name, None)
     return [values[value.name] for value in graph.outputs]
+
+
+def _check_alive(node: Node, values: Mapping[str, AnyArray]) -> None:
+    try:
+        bounded((sum(value.size for value in values.values()),), "arrays")
+    except CheckpointError as error:
+        raise error.at(f"{node.where} ({node.op_type})") from error
 
 
 def run_node(node: Node, opset: int, values: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
@@ -42,6 +51,7 @@ def run_node(node: Node, opset: int, values: Mapping[str, AnyArray]) -> dict[str
     """
     inputs = [values[name] if name else None for name in node.inputs]
     try:
+        check_broadcast(value for value in inputs if value is not None)
         function = find_operator(node.op_type, opset, node.domain, node.attributes)
         # the specification lets numbers overflow; who asked looks at the result
         with np.errstate(all="ignore"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from mnistnet.errors import CheckpointError
 from mnistnet.files import read_limited
 from mnistnet.formats.checkpoint import SIZE_LIMIT, SIZE_LIMIT_FLAG
 from mnistnet.formats.onnx_operators import find_operator
-from mnistnet.formats.onnx_operators.shapes import DTYPES, MOST_ELEMENTS
+from mnistnet.formats.onnx_operators.limits import bounded
+from mnistnet.formats.onnx_operators.shapes import DTYPES
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Node:
     @property
     def where(self) -> str:
         """The node in messages."""
-        return f"node {self.name!r}" if self.name else f"node {self.index}"
+        return f"node {self.name!r:.80}" if self.name else f"node {self.index}"
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,29 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         raise CheckpointError("functions of a model's own are not supported: export it without them")
     if proto.sparse_initializer:
         raise CheckpointError("sparse initializers are not supported")
-    constants = {tensor.name: _array(tensor, f"initializer {tensor.name!r}") for tensor in proto.initializer}
+    constants = {
+        _text(tensor.name): _array(tensor, f"initializer {tensor.name!r:.80}") for tensor in proto.initializer
+    }
     nodes = tuple(_node(index, node) for index, node in enumerate(proto.node))
-    inputs = tuple(_value(info) for info in proto.input if info.name not in constants)
+    inputs = tuple(_value(info) for info in proto.input if _text(info.name) not in constants)
     outputs = tuple(map(_value, proto.output))
     _check_order(nodes, {*constants, *(value.name for value in inputs)}, outputs)
     opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
     graph = Graph(
-        inputs, outputs, constants, nodes, opset, {entry.key: entry.value for entry in model.metadata_props}
+        inputs,
+        outputs,
+        constants,
+        nodes,
+        opset,
+        {_text(entry.key): _text(entry.value) for entry in model.metadata_props},
     )
     _check_operators(graph)
     return graph
+
+
+def _text(name: str | bytes) -> str:
+    """A name; protobuf gives bytes where a file has something else than UTF-8."""
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
 
 
 def _check_order(nodes: Iterable[Node], known: set[str], outputs: Sequence[Value]) -> None:
@@ -133,11 +145,11 @@ def _check_order(nodes: Iterable[Node], known: set[str], outputs: Sequence[Value
     for node in nodes:
         for name in node.inputs:
             if name and name not in known:
-                raise CheckpointError(f"{node.where} ({node.op_type}): nothing before it gives {name!r}")
+                raise CheckpointError(f"{node.where} ({node.op_type}): nothing before it gives {name!r:.80}")
         known |= set(node.outputs)
     for value in outputs:
         if value.name not in known:
-            raise CheckpointError(f"output {value.name!r}: no node gives it")
+            raise CheckpointError(f"output {value.name!r:.80}: no node gives it")
 
 
 def _check_operators(graph: Graph) -> None:
@@ -149,19 +161,22 @@ def _check_operators(graph: Graph) -> None:
 
 
 def _node(index: int, proto: onnx.NodeProto) -> Node:
-    node = Node(index, proto.op_type, proto.domain, proto.name, tuple(proto.input), tuple(proto.output), {})
-    attributes = {entry.name: _attribute(entry, node) for entry in proto.attribute}
+    kind, domain, name = (_text(text) for text in (proto.op_type, proto.domain, proto.name))
+    node = Node(
+        index, kind, domain, name, tuple(map(_text, proto.input)), tuple(map(_text, proto.output)), {}
+    )
+    attributes = {_text(entry.name): _attribute(entry, node) for entry in proto.attribute}
     return Node(**{**vars(node), "attributes": attributes})
 
 
 def _attribute(proto: onnx.AttributeProto, node: Node) -> Any:
     if proto.type == onnx.AttributeProto.TENSOR:
-        return _array(proto.t, f"{node.where}: attribute {proto.name}")
+        return _array(proto.t, f"{node.where}: attribute {_text(proto.name):.80}")
     try:
         value = helper.get_attribute_value(proto)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{node.where}: attribute {proto.name}: {reason}") from error
+        raise CheckpointError(f"{node.where}: attribute {_text(proto.name):.80}: {reason}") from error
     if isinstance(value, float):
         return float(str(np.float32(value)))  # 0.1 as it was meant, not 0.10000000149011612
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -176,8 +191,10 @@ def _array(tensor: onnx.TensorProto, where: str) -> AnyArray:
     if tensor.data_type not in DTYPES:
         raise CheckpointError(f"{where}: element type {tensor.data_type} is not supported")
     shape = tuple(tensor.dims)
-    if min(shape, default=0) < 0 or prod(shape) > MOST_ELEMENTS:
-        raise CheckpointError(f"{where}: bad shape {shape}: expected at most {MOST_ELEMENTS} elements")
+    try:
+        bounded(shape, "bad shape")
+    except CheckpointError as error:
+        raise error.at(where) from error
     try:
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError) as error:
@@ -186,7 +203,7 @@ def _array(tensor: onnx.TensorProto, where: str) -> AnyArray:
 
 def _value(info: onnx.ValueInfoProto) -> Value:
     if not info.type.HasField("tensor_type"):
-        raise CheckpointError(f"{info.name!r}: only tensors are supported as inputs and outputs")
+        raise CheckpointError(f"{info.name!r:.80}: only tensors are supported as inputs and outputs")
     kind = info.type.tensor_type
     dtype = DTYPES.get(kind.elem_type)
     shape = None
@@ -195,4 +212,4 @@ def _value(info: onnx.ValueInfoProto) -> Value:
             size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else None
             for size in kind.shape.dim
         )
-    return Value(info.name, None if dtype is None else np.dtype(dtype), shape)
+    return Value(_text(info.name), None if dtype is None else np.dtype(dtype), shape)

@@ -18,7 +18,7 @@ import numpy as np
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer, Sigmoid, Softmax
 from mnistnet.errors import CheckpointError
-from mnistnet.formats.checkpoint import MOST_VALUES, SIZE_LIMIT
+from mnistnet.formats.checkpoint import SIZE_LIMIT
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_executor import run_graph
 from mnistnet.formats.onnx_export import (
@@ -30,6 +30,7 @@ from mnistnet.formats.onnx_export import (
 )
 from mnistnet.formats.onnx_graph import Graph, load_graph
 from mnistnet.formats.onnx_layers import NotAChainError, chain_of
+from mnistnet.formats.onnx_operators import limits
 from mnistnet.formats.onnx_operators.normalization import softmax
 from mnistnet.models import Classifier
 
@@ -43,6 +44,8 @@ TOLERANCE = 1e-4
 PROOF_IMAGES = 3
 CHUNK = 64
 """Images that a graph computes at once where it leaves their number free: an operator copies every window."""
+CHUNK_VALUES = 2**18
+"""Numbers that they have together at most, unless a single one has more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ class OnnxModel:
         )
         values = values.reshape(-1, *self.index.shape)
         fixed = source.shape[0] if source.shape else None
-        size = fixed or CHUNK
+        size = fixed or max(1, min(CHUNK, CHUNK_VALUES // self.index.size))
         if fixed:
             missing = -len(values) % fixed
             values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
@@ -175,7 +178,7 @@ def import_graph(
     scale = pixels or _pixels(graph, notes)
     model = OnnxModel(graph, shape, index, (), scale)
     # what nobody can run is refused here, with the node's name
-    sample = np.random.default_rng(0).integers(0, 256, (PROOF_IMAGES, *shape)).astype(np.uint8)
+    sample = np.random.default_rng(0).integers(0, 256, (PROOF_IMAGES, *shape), np.uint8)
     expected = model.probabilities(sample)
     classes = _class_names(graph, expected.shape[1])
     end = _END[_end_of(graph)]
@@ -207,7 +210,7 @@ def _prove(classifier: Classifier, images: AnyArray, expected: FloatArray) -> No
 def _image_layout(graph: Graph, wanted: Picture | None) -> tuple[Picture, IntArray]:
     """(C, H, W) of a picture, and which of its numbers each element of the graph's input is."""
     source = graph.inputs[0]
-    where = f"input {source.name!r}"
+    where = f"input {source.name!r:.80}"
     if source.dtype is None or source.dtype.kind not in "fu" or not source.shape:
         raise CheckpointError(f"{where}: expected a batch of floats or bytes, found another type or no shape")
     sample = tuple(size for size in _filled(source.shape[1:], wanted) if size is not None)
@@ -225,8 +228,9 @@ def _image_layout(graph: Graph, wanted: Picture | None) -> tuple[Picture, IntArr
         raise CheckpointError(
             f"--input-shape: {wanted} does not fit the model's input {_shown(source.shape)}"
         )
-    if (source.shape[0] or 1) * prod(shape) > MOST_VALUES:
-        raise CheckpointError(f"{where}: {_shown(source.shape)} is too large: at most {MOST_VALUES} values")
+    if (source.shape[0] or 1) * prod(shape) > limits.MOST_PIXELS:
+        expected = f"expected at most {limits.MOST_PIXELS} values"
+        raise CheckpointError(f"{where}: {_shown(source.shape)} is too large: {expected}")
     index = np.arange(prod(shape))
     if _channels_last(sample):
         return shape, index.reshape(shape).transpose(1, 2, 0)

@@ -40,7 +40,7 @@ from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, ShapeError
 from mnistnet.formats.onnx_executor import run_node
 from mnistnet.formats.onnx_graph import Graph, Node
-from mnistnet.formats.onnx_operators.shapes import MOST_ELEMENTS
+from mnistnet.formats.onnx_operators import limits
 from mnistnet.formats.onnx_operators.windows import Sliding, sliding
 
 PROBE = 2
@@ -251,7 +251,7 @@ def _layer(*operators: str) -> Callable[[_AnyHandler], _AnyHandler]:
 
 def _numbered(chain: Chain) -> IntArray:
     """(batch, *sample): every element's own number, image after image."""
-    if chain.batch * chain.index.size > MOST_ELEMENTS:
+    if chain.batch * chain.index.size > limits.MOST_ELEMENTS:
         raise NotAChainError(f"{chain.batch} images of {chain.index.shape} are too large")
     return np.arange(chain.batch * chain.index.size).reshape(chain.batch, *chain.index.shape)
 

@@ -29,6 +29,7 @@ from mnistnet.formats.onnx_export import (
     tolerance_for,
 )
 from mnistnet.formats.onnx_graph import Graph, read_graph
+from mnistnet.formats.onnx_operators import limits
 from mnistnet.formats.onnx_reference import run_reference
 
 
@@ -120,7 +121,9 @@ def _golden(graph: Graph) -> _Golden:
         row = np.array(json.loads(graph.metadata[GOLDEN_OUTPUT]), np.float64)
         scale, shift = (np.float32(graph.metadata[key]) for key in (INPUT_SCALE, INPUT_SHIFT))
     except (KeyError, ValueError, TypeError, RecursionError, binascii.Error) as error:
-        raise CheckpointError(f"its golden input or output is damaged: {error}") from error
+        raise CheckpointError(f"its golden input or output is damaged: {error!s:.200}") from error
+    if batch * max(picture.size, row.size) > limits.MOST_PIXELS:
+        raise CheckpointError(f"a batch of {batch}: expected at most {limits.MOST_PIXELS} values")
     values = picture if source.dtype == np.uint8 else picture.astype(np.float32) * scale + shift
     return _Golden(np.repeat(values[None], batch, axis=0), np.repeat(row[None], batch, axis=0))
 

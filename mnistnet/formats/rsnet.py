@@ -28,7 +28,7 @@ from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, ExportError, ShapeError
 from mnistnet.files import read_limited, write_atomically
 from mnistnet.formats.arrays import array_from_json, array_to_json
-from mnistnet.formats.checkpoint import MOST_VALUES, SIZE_LIMIT, SIZE_LIMIT_FLAG
+from mnistnet.formats.checkpoint import MOST_ACTIVATIONS, SIZE_LIMIT, SIZE_LIMIT_FLAG
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.strict_json import parse_json, show
 from mnistnet.models import Classifier
@@ -238,8 +238,8 @@ def _check_fit(read: list[_Read], shape: Shape) -> None:
         for name, values in parameters.items():
             if values.shape != wanted[name]:
                 raise ShapeError(f"{where}: {name} should be {wanted[name]}, found {values.shape}")
-        if prod(shape) > MOST_VALUES:
-            raise ShapeError(f"{where}: too large: expected at most {MOST_VALUES} values")
+        if prod(shape) > MOST_ACTIVATIONS:
+            raise ShapeError(f"{where}: too large: expected at most {MOST_ACTIVATIONS} values")
     if len(shape) != 1:
         raise ShapeError(f"the output should be (K,) classes, found {shape}")
 

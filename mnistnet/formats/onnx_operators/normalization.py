@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from mnistnet.engine.arrays import AnyArray
+from mnistnet.formats.onnx_operators.limits import check_broadcast
 from mnistnet.formats.onnx_operators.registry import operator
 
 
@@ -49,6 +50,7 @@ def _normalize(
     """``scale (x - mean) / sqrt(variance + epsilon) + bias`` for each channel of (N, C, ...)."""
     shape = (1, -1) + (1,) * (x.ndim - 2)
     s, b, m, v = (values.reshape(shape) for values in (scale, bias, mean, variance))
+    check_broadcast((x, s, b, m, v))
     return (s * (x - m) / np.sqrt(v + v.dtype.type(epsilon)) + b).astype(x.dtype)
 
 
@@ -116,6 +118,7 @@ def _instance_normalization(
     axes = tuple(range(2, x.ndim))
     mean, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     shape = (1, -1) + (1,) * (x.ndim - 2)
+    check_broadcast((x, scale.reshape(shape), bias.reshape(shape)))
     normalized = (x - mean) / np.sqrt(variance + x.dtype.type(epsilon))
     return scale.reshape(shape) * normalized + bias.reshape(shape)
 

@@ -48,7 +48,7 @@ def find_operator(name: str, opset: int, domain: str, attributes: Attributes) ->
     versions = _OPERATORS.get(name, {}) if domain in ("", "ai.onnx") else {}
     since = max((version for version in versions if version <= opset), default=None)
     if since is None:
-        shown = f"{domain}.{name}" if domain else name
+        shown = f"{domain:.80}.{name:.80}" if domain else f"{name:.80}"
         if versions:
             raise CheckpointError(
                 f"operator {shown} is supported from opset {min(versions)} on, found {opset}"
@@ -59,7 +59,7 @@ def find_operator(name: str, opset: int, domain: str, attributes: Attributes) ->
     function = versions[since]
     for attribute in attributes:
         if attribute not in _attributes_of(function):
-            raise CheckpointError(f"attribute {attribute} of operator {name} is not supported")
+            raise CheckpointError(f"attribute {attribute:.80} of operator {name} is not supported")
     return function
 
 

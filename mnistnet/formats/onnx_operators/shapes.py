@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 from mnistnet.engine.arrays import AnyArray
 from mnistnet.errors import CheckpointError
+from mnistnet.formats.onnx_operators.limits import bounded
 from mnistnet.formats.onnx_operators.registry import operator
 
 DTYPES: dict[int, npt.DTypeLike] = {
@@ -28,9 +29,6 @@ DTYPES: dict[int, npt.DTypeLike] = {
     TensorProto.BOOL: np.bool_,
 }
 """ONNX's element types that are NumPy's own."""
-
-MOST_ELEMENTS = 2**28
-"""Of an array that a few numbers of a file ask for: larger ones are refused before they are allocated."""
 
 
 @operator("Identity")
@@ -59,7 +57,7 @@ def _constant(
 @operator("ConstantOfShape", since=9)
 def _constant_of_shape(shape: AnyArray, *, value: AnyArray | None = None) -> AnyArray:
     fill = np.zeros(1, np.float32) if value is None else value
-    return np.full(_bounded(shape.tolist()), fill.reshape(-1)[0], fill.dtype)
+    return np.full(bounded(shape.tolist()), fill.reshape(-1)[0], fill.dtype)
 
 
 @operator("Shape")
@@ -112,6 +110,7 @@ def _unsqueeze(x: AnyArray, axes: AnyArray) -> AnyArray:
 
 @operator("Concat", since=4)
 def _concat(*parts: AnyArray, axis: int) -> AnyArray:
+    bounded((sum(part.size for part in parts),), "a result")
     return np.concatenate(parts, axis=axis)
 
 
@@ -139,6 +138,7 @@ def _split(
 
 @operator("Gather")
 def _gather(x: AnyArray, indices: AnyArray, *, axis: int = 0) -> AnyArray:
+    bounded((x.size // max(x.shape[axis], 1), indices.size), "a result")
     return np.take(x, indices, axis=axis)
 
 
@@ -180,7 +180,7 @@ def _sliced(
 
 @operator("Expand", since=8)
 def _expand(x: AnyArray, shape: AnyArray) -> AnyArray:
-    sizes = _bounded(np.broadcast_shapes(x.shape, tuple(shape.tolist())))
+    sizes = bounded(np.broadcast_shapes(x.shape, tuple(shape.tolist())))
     return np.broadcast_to(x, sizes).copy()
 
 
@@ -211,7 +211,7 @@ def _padded(x: AnyArray, pads: Sequence[int], value: AnyArray, axes: Sequence[in
         widths[axis] = (pads[i], pads[len(axes) + i])
     cut = tuple(slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(widths, x.shape, strict=True))
     grown = [(max(0, a), max(0, b)) for a, b in widths]
-    _bounded([n + a + b for n, (a, b) in zip(x.shape, grown, strict=True)])
+    bounded([n + a + b for n, (a, b) in zip(x.shape, grown, strict=True)])
     match mode:
         case "constant":
             return np.pad(x[cut], grown, constant_values=value.reshape(-1)[0])
@@ -227,9 +227,3 @@ def _cast(x: AnyArray, *, to: int, saturate: int = 1, round_mode: str = "up") ->
     if to not in DTYPES or x.dtype.kind not in "biuf":
         raise CheckpointError(f"a Cast from {x.dtype} to ONNX's type {to} is not supported")
     return x.astype(DTYPES[to])
-
-
-def _bounded(sizes: Sequence[int]) -> Sequence[int]:
-    if min(sizes, default=0) < 0 or prod(sizes) > MOST_ELEMENTS:
-        raise CheckpointError(f"a shape of {list(sizes)}: expected at most {MOST_ELEMENTS} elements")
-    return sizes

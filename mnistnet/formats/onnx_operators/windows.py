@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from mnistnet.engine.arrays import AnyArray
 from mnistnet.errors import CheckpointError
+from mnistnet.formats.onnx_operators.limits import bounded, check_products
 from mnistnet.formats.onnx_operators.registry import operator
 
 
@@ -34,6 +35,7 @@ class Sliding:
     def pad(self, x: AnyArray, value: Any, *, overhang: bool = True) -> AnyArray:
         """``x`` (N, C, ...) inside ``value``."""
         pads = self.pads_and_overhang if overhang else self.pads
+        bounded([*x.shape[:2], *(n + a + b for n, (a, b) in zip(x.shape[2:], pads, strict=True))], "padding")
         return np.pad(x, ((0, 0), (0, 0), *pads), constant_values=value) if np.any(pads) else x
 
     def windows(self, padded: AnyArray) -> AnyArray:
@@ -41,7 +43,9 @@ class Sliding:
         spans = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
         view = sliding_window_view(padded, spans, axis=tuple(range(2, padded.ndim)))
         steps = (slice(None, None, step) for step in (1, 1, *self.strides, *self.dilations))
-        return view[tuple(steps)]
+        view = view[tuple(steps)]
+        bounded(view.shape, "windows")  # whoever computes with them copies them
+        return view
 
     @property
     def kernel_axes(self) -> tuple[int, ...]:
@@ -118,6 +122,7 @@ def _conv(
     """Correlation: x (N, C, ...), weight (K, C / group, ...), bias (K,)."""
     s = sliding(x.shape[2:], kernel_shape or weight.shape[2:], strides, dilations, pads, auto_pad)
     windows = s.windows(s.pad(x, 0))
+    check_products(windows.size * len(weight) // max(group, 1))
     parts = [
         np.moveaxis(
             np.tensordot(channels, kernels, axes=((1, *s.kernel_axes), tuple(range(1, weight.ndim)))), -1, 1
