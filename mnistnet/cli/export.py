@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit
-from mnistnet.errors import UsageError, choose
+from mnistnet.errors import ExportError, UsageError, choose
 
 PROOF_IMAGES = 64
 INPUTS = ("float32", "uint8")
@@ -69,7 +69,10 @@ def export(
     if onnx_path is not None:
         from mnistnet.formats.onnx_export import OnnxForm, export_onnx
 
-        form = OnnxForm(opset, logits, bytes_in, batch)
+        try:
+            form = OnnxForm(opset, logits, bytes_in, batch)
+        except ExportError as error:  # its message names the flag
+            raise UsageError(str(error)) from error
     source = find_model(checkpoint_path or Path("ckpt"))
     for flag, path in targets.items():
         if path is not None and same_file(path, source):

@@ -127,7 +127,7 @@ def settings_on_resume(context: typer.Context, settings: Settings, run: Settings
         before = getattr(run, name)
         if name in KEPT_ON_RESUME and value != before:
             raise UsageError(
-                f"{flag(name)}: cannot change on --resume: the run has {before}, found {value}; "
+                f"{_said_by(context, name)}: cannot change on --resume: the run has {before}, found {value}; "
                 "start a new run"
             )
     if given.get("learning_rate") == AUTO:
@@ -136,6 +136,14 @@ def settings_on_resume(context: typer.Context, settings: Settings, run: Settings
     if run.learning_rate != AUTO and _kept(merged) != _kept(run):
         raise UsageError("--momentum: cannot become 0, or cease to be 0, on --resume")
     return merged
+
+
+def _said_by(context: typer.Context, name: str) -> str:
+    """The flag that gives a setting, or the environment variable that stands for it."""
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "ENVIRONMENT":
+        return f"{context.auto_envvar_prefix}_{name.upper()}"
+    return flag(name)
 
 
 def _kept(settings: Settings) -> tuple[str, ...]:

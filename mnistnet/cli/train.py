@@ -528,6 +528,8 @@ def _load(source: Path) -> Splits:
 
 def _divide(splits: Splits, settings: Settings) -> _Data:
     """Take the images that are not wanted, and those for validation, away from the training images."""
+    if settings.limit is not None and settings.limit > len(splits.train):
+        raise UsageError(f"--limit: {settings.limit} exceeds the {len(splits.train)} training images")
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)
     validation = None
     if settings.validation_split:
@@ -540,9 +542,12 @@ def _divide(splits: Splits, settings: Settings) -> _Data:
 def _first_classifier(session: _Session, resumed: Resumed | None) -> Classifier:
     """A new network, or the one that training goes on with."""
     if resumed is None:
-        return _new_classifier(session.settings, session.images.whole)
-    check_data(resumed, session.images.whole, session.images.facts)
-    return resumed.checkpoint.classifier
+        classifier = _new_classifier(session.settings, session.images.whole)
+    else:
+        check_data(resumed, session.images.whole, session.images.facts)
+        classifier = resumed.checkpoint.classifier
+    _check_loss(session.settings, classifier)
+    return classifier
 
 
 def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
@@ -597,6 +602,19 @@ def _check_fit(path: Path, network: Network, data: Dataset) -> None:
         raise DataError(
             f"{path}: the model gives {network.output_shape} outputs, "
             f"the data has {len(data.class_names)} classes"
+        )
+
+
+def _check_loss(settings: Settings, classifier: Classifier) -> None:
+    """Refuse a loss that does not go with the network's last layer, before anything is made."""
+    from mnistnet.engine.losses import LOSSES
+
+    last = classifier.network.layers[-1].kind
+    wanted = LOSSES[settings.loss].fuses if settings.loss in LOSSES else None
+    if wanted not in (None, last):
+        raise UsageError(
+            f"--loss: {settings.loss} goes with a network that ends in {wanted}, found {last}; "
+            "auto chooses what suits it"
         )
 
 

@@ -229,6 +229,17 @@ def test_what_cannot_change_is_refused(
     assert {path: path.read_bytes() for path in whole.iterdir()} == before
 
 
+def test_what_a_variable_says_is_refused_by_its_name(
+    mnistnet: Mnistnet, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNISTNET_BATCH_SIZE", "32")
+    assert_refused(
+        mnistnet("train", "--resume", whole),
+        2,
+        "MNISTNET_BATCH_SIZE: cannot change on --resume: the run has 64, found 32; start a new run",
+    )
+
+
 def test_other_data_are_refused_with_what_differs(mnistnet: Mnistnet, small_data: Path, whole: Path) -> None:
     other = small_data.parent / "other"
     other.mkdir(exist_ok=True)

@@ -193,6 +193,14 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
         ("--seed", "-1", 2, "--seed: must be >= 0 and < 2**63, found -1"),
         ("--validation-split", "1", 2, "--validation-split: must be >= 0 and < 1, found 1.0"),
         ("--limit", "0", 2, "--limit: must be >= 1, found 0"),
+        ("--limit", "1000000", 2, "--limit: 1000000 exceeds the 640 training images"),
+        (
+            *("--loss", "binary_cross_entropy", 2),
+            (
+                "--loss: binary_cross_entropy goes with a network that ends in sigmoid, found softmax; "
+                "auto chooses what suits it"
+            ),
+        ),
         ("--workers", "0", 2, "--workers: must be >= 1, found 0"),
         ("--workers", "many", 2, "--workers: expected a number >= 1 or auto, found 'many'"),
         (
