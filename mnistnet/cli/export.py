@@ -98,7 +98,10 @@ def export(
         size = f"{page.size / 1000:.0f} kB"
         typer.echo(f"Exported {source} to {html_path.absolute()} ({size}): open it in a browser")
     if onnx_path is not None:
-        report = export_onnx(model, onnx_path, images=images, form=form)
+        try:
+            report = export_onnx(model, onnx_path, images=images, form=form)
+        except ExportError as error:
+            raise error.at(onnx_path) from error
         typer.echo(f"Exported {source} to {onnx_path.absolute()} (opset {opset}, IR {report.ir_version})")
         typer.echo(
             f"Largest difference to the engine on {report.images} {whence}: {report.largest_difference:.2g}"

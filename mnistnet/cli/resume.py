@@ -101,8 +101,13 @@ def ensemble_settings(folder: Path) -> Settings | None:
 
 def _load_state(file: Path) -> tuple[Checkpoint, TrainerState]:
     from mnistnet.formats.checkpoint import SIZE_LIMIT, load_checkpoint
+    from mnistnet.formats.rsnet import looks_like_rsnet
     from mnistnet.training.state import trainer_state
 
+    if file.suffix.lower() == ".onnx" or looks_like_rsnet(file):
+        raise CheckpointError(
+            f"{file}: has weights only, and no training to go on with: begin anew with --start-from {file}"
+        )
     # what train has written, train reads, however large
     checkpoint = load_checkpoint(file, limit=max(SIZE_LIMIT, file.stat().st_size))
     if checkpoint.state is None:

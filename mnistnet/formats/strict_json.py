@@ -21,6 +21,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 MOST_DIGITS = 300
 """Of a whole number; longer ones do not even fit into a float64."""
 MOST_LEVELS = 64
+_LONGEST_NAME = 40
 
 _MAGIC = (
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle"),
@@ -126,7 +127,7 @@ def check_plain(value: object, where: str, level: int = 0) -> None:
 
 def member(where: str, key: str) -> str:
     """The path of an object's member, ``layers[0].weight``; odd keys are quoted."""
-    name = key if key.isascii() and key.isidentifier() else show(key)
+    name = key if key.isascii() and key.isidentifier() and len(key) <= _LONGEST_NAME else show(key)
     return f"{where}.{name}" if where else name
 
 

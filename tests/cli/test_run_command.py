@@ -250,6 +250,7 @@ def test_no_checkpoint_is_said_with_its_path(mnistnet: Mnistnet, tmp_path: Path)
     assert result.err.startswith("mnistnet: empty: ")
 
 
+@pytest.mark.catalogue(91)
 def test_paths_with_spaces_unicode_and_a_leading_dash(mnistnet: Mnistnet, tmp_path: Path) -> None:
     content = (SAMPLES / "2.png").read_bytes()
     for name in ("a b.png", "zwölf ½.png", "-x.png"):
@@ -258,6 +259,7 @@ def test_paths_with_spaces_unicode_and_a_leading_dash(mnistnet: Mnistnet, tmp_pa
     assert [line["prediction"] for line in result.json_lines] == ["2", "2", "2"]
 
 
+@pytest.mark.catalogue(92)
 def test_a_reader_that_stops_early_ends_it_quietly() -> None:
     arguments = [str(SAMPLES / "1.png")] * 300
     with subprocess.Popen(

@@ -162,6 +162,7 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
     ]
 
 
+@pytest.mark.catalogue(1, 2, 3, 4, 5, 6, 7)
 @pytest.mark.parametrize(
     ("flag", "value", "code", "message"),
     [
@@ -240,6 +241,7 @@ def test_a_parser_error_is_one_line_too(mnistnet: Mnistnet) -> None:
     assert "--batch-size" in result.err
 
 
+@pytest.mark.catalogue(12)
 def test_a_folder_that_holds_a_run_is_refused_without_overwrite(
     mnistnet: Mnistnet, small_data: Path, tmp_path: Path
 ) -> None:
@@ -258,6 +260,7 @@ def test_a_folder_that_holds_a_run_is_refused_without_overwrite(
     assert files_in(folder) == ["checkpoint_1.json", "latest.json", "loss.csv", "run.toml"]
 
 
+@pytest.mark.catalogue(8, 10)
 @pytest.mark.parametrize(
     ("make", "flag", "path", "code", "message"),
     [
@@ -294,6 +297,7 @@ def test_a_path_that_cannot_be_written_is_said_before_the_first_step(
         assert x.read_text() == "mine"
 
 
+@pytest.mark.catalogue(11)
 def test_the_csv_never_goes_over_the_data(mnistnet: Mnistnet, small_data: Path) -> None:
     target = small_data / "train-labels-idx1-ubyte"
     before = target.read_bytes()
@@ -341,6 +345,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 
 
 @posix
+@pytest.mark.catalogue(45)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_training_with_the_work_saved(
     small_data: Path, tmp_path: Path, number: int, code: int
@@ -372,6 +377,7 @@ def test_a_signal_ends_the_training_with_the_work_saved(
 
 
 @posix
+@pytest.mark.catalogue(13)
 def test_a_second_trainer_is_kept_out(mnistnet: Mnistnet, small_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ("--model", "mlp", "--train-data-dir", str(small_data), "--checkpoint-folder", str(folder))
@@ -392,6 +398,7 @@ def test_a_second_trainer_is_kept_out(mnistnet: Mnistnet, small_data: Path, tmp_
 
 
 @posix
+@pytest.mark.catalogue(42)
 def test_a_full_disk_keeps_the_last_checkpoint(small_data: Path, tmp_path: Path) -> None:
     """A file-size limit of the operating system stands for the full disk: the second write fails."""
     import resource

@@ -30,7 +30,7 @@ except ImportError:  # Windows: no limits there
 
 MOST_SECONDS = 2.0
 """Of the processor's time, which a busy machine does not stretch."""
-MOST_CHARACTERS = 1500
+MOST_CHARACTERS = 3000
 """Of a message; paths are short here."""
 
 

@@ -90,7 +90,7 @@ def test_the_judge_sees_what_breaks(judged) -> None:
     assert judged(lambda path: sys.exit(3))[1].kind.startswith("SystemExit")
     assert judged(lambda path: warnings.warn("odd", stacklevel=1))[1].kind.startswith("UserWarning")
     assert judged(refuse(""))[1].kind.startswith("message of no")
-    assert judged(refuse("x" * 3000))[1].kind.startswith("message of too many")
+    assert judged(refuse("x" * 4000))[1].kind.startswith("message of too many")
     assert judged(refuse("does not fit", MemoryError()))[1].kind.startswith("memory")
 
 
