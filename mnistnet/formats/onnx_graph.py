@@ -22,6 +22,8 @@ from mnistnet.formats.onnx_operators import find_operator
 from mnistnet.formats.onnx_operators.limits import bounded
 from mnistnet.formats.onnx_operators.shapes import DTYPES
 
+_EXTERNAL = "external data refused: only what is in the file itself is read; save it as one file"
+
 
 @dataclass(frozen=True, eq=False)
 class Node:
@@ -119,6 +121,7 @@ def graph_of(model: onnx.ModelProto) -> Graph:
         _text(tensor.name): _array(tensor, f"initializer {tensor.name!r:.80}") for tensor in proto.initializer
     }
     nodes = tuple(_node(index, node) for index, node in enumerate(proto.node))
+    _refuse_external_data(model)
     inputs = tuple(_value(info) for info in proto.input if _text(info.name) not in constants)
     outputs = tuple(map(_value, proto.output))
     _check_order(nodes, {*constants, *(value.name for value in inputs)}, outputs)
@@ -133,6 +136,21 @@ def graph_of(model: onnx.ModelProto) -> Graph:
     )
     _check_operators(graph)
     return graph
+
+
+def _refuse_external_data(message: Any) -> None:
+    """Also where this package never looks: whoever else is given the model might."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in (value,) if hasattr(value, "ListFields") else value:
+            if isinstance(item, TensorProto) and _is_external(item):
+                raise CheckpointError(f"tensor {item.name!r:.80}: {_EXTERNAL}")
+            _refuse_external_data(item)
+
+
+def _is_external(tensor: TensorProto) -> bool:
+    return tensor.data_location == TensorProto.EXTERNAL or len(tensor.external_data) > 0
 
 
 def _text(name: str | bytes) -> str:
@@ -184,10 +202,8 @@ def _attribute(proto: onnx.AttributeProto, node: Node) -> Any:
 
 def _array(tensor: onnx.TensorProto, where: str) -> AnyArray:
     """The values of a tensor that lies in the file itself; its claims are compared before it is read."""
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
-        raise CheckpointError(
-            f"{where}: external data refused: only what is in the file itself is read; save it as one file"
-        )
+    if _is_external(tensor):
+        raise CheckpointError(f"{where}: {_EXTERNAL}")
     if tensor.data_type not in DTYPES:
         raise CheckpointError(f"{where}: element type {tensor.data_type} is not supported")
     shape = tuple(tensor.dims)
