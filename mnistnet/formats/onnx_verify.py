@@ -135,7 +135,7 @@ def _run_onnxruntime(data: bytes, inputs: AnyArray) -> FloatArray:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is wrong is said by the exception, on one line
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         found: FloatArray = session.run(None, {session.get_inputs()[0].name: inputs})[0]
     return found
