@@ -36,7 +36,7 @@ from checkout import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "fuzzing"))
 
-from fuzz_judge import judge, make_input
+from fuzz_judge import Fault, judge, make_input
 from fuzz_targets import TARGETS, corpus, make_folder
 
 BATCH = 500
@@ -150,6 +150,8 @@ def batch(name: str, seed: int, first: int, stop: int, place: Path):
 def _work(name: str, seed: int, numbers: range, place: Path, progress: mmap.mmap, send: int) -> None:
     faulthandler.enable()
     folder = make_folder(place, name)
+    log = os.open(folder / "stderr", os.O_CREAT | os.O_RDWR)
+    os.dup2(log, 2)
     accepted = 0
     with open(send, "w", encoding="utf-8") as out, Path(os.devnull).open("w") as nowhere:
         sys.stdout = sys.stderr = nowhere
@@ -157,12 +159,23 @@ def _work(name: str, seed: int, numbers: range, place: Path, progress: mmap.mmap
             progress[:16] = struct.pack("<qq", number, accepted)
             fine, fault = judge(name, make_input(name, seed, number), folder, limited=True)
             accepted += fine
+            fault = fault or _said_on_stderr(log)
             if fault is not None:
                 record = {"kind": fault.kind, "number": number, "detail": fault.detail}
                 out.write(json.dumps(record) + "\n")
                 out.flush()
         out.write(json.dumps({"kind": "end", "accepted": accepted, "next": numbers.stop}) + "\n")
     os._exit(0)
+
+
+def _said_on_stderr(log: int) -> Fault | None:
+    """What libraries that are not Python's wrote past Python's streams."""
+    if not os.fstat(log).st_size:
+        return None
+    said = os.pread(log, 3000, 0).decode(errors="replace")
+    os.ftruncate(log, 0)
+    os.lseek(log, 0, os.SEEK_SET)
+    return Fault(f"printed: {' '.join(said.split())[:60]}", said)
 
 
 def keep(name: str, seed: int, record: dict, faults: Path) -> None:
