@@ -41,7 +41,7 @@ from fuzz_targets import TARGETS, corpus, make_folder
 
 BATCH = 500
 """Inputs of one process: what one left behind does not disturb for long."""
-PATIENCE = 20
+PATIENCE = 60
 """Seconds without any progress after which a process is killed: it hangs where Python cannot look."""
 
 

@@ -150,6 +150,15 @@ def test_members_that_are_no_arrays(path, member, says):
     assert message(path).startswith(says)
 
 
+def test_what_does_not_fit_in_memory(path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    np.savez(path, images=images(2, 3, 2), labels=[0, 1])
+    monkeypatch.setattr("mnistnet.data.npz.np.empty", fail)
+    assert message(path) == "does not fit in memory"
+
+
 def test_columns_first(path):
     pixels = images(2, 3, 4)
     np.savez(path, images=np.asfortranarray(pixels), labels=[0, 1])

@@ -12,6 +12,7 @@ from onnx_probes import model, runtime
 from mnistnet.errors import CheckpointError
 from mnistnet.formats.onnx_executor import run_graph
 from mnistnet.formats.onnx_graph import graph_of
+from mnistnet.formats.onnx_operators import limits
 
 node = helper.make_node
 RNG = np.random.default_rng(0)
@@ -193,6 +194,10 @@ def test_old_clip_and_dropout() -> None:
             r"node 0 \(MatMul\): cannot be computed",
         ),
         (
+            model([node("MatMul", ["x", "w"], ["y"])], {"w": np.ones((3, 1, 4, 2))}),
+            r"node 0 \(MatMul\): cannot be computed",
+        ),
+        (
             model([node("ConstantOfShape", ["s"], ["y"])], {"s": np.array([2**40])}),
             r"node 0 .*at most 67108864",
         ),
@@ -229,4 +234,12 @@ def test_old_clip_and_dropout() -> None:
 )
 def test_what_cannot_be_computed_is_named(made: onnx.ModelProto, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
+        run(made)
+
+
+def test_all_arrays_that_are_alive_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a", "b", "c"]
+    made = model([*(node("Relu", ["x"], [name]) for name in names), node("Sum", names, ["y"])])
+    monkeypatch.setattr(limits, "MOST_ELEMENTS", 3 * X.size - 1)
+    with pytest.raises(CheckpointError, match=r"^node 1 \(Relu\): arrays of \[\d+\]: expected at most"):
         run(made)

@@ -23,6 +23,7 @@ from mnistnet.formats.onnx_export import OnnxForm, to_onnx
 from mnistnet.formats.onnx_graph import graph_of
 from mnistnet.formats.onnx_import import OnnxModel, import_graph, load_onnx
 from mnistnet.formats.onnx_layers import NotAChainError, chain_of
+from mnistnet.formats.onnx_operators import limits
 from mnistnet.models import Classifier, build
 from mnistnet.training.trainer import Trainer, TrainingConfig
 
@@ -475,8 +476,8 @@ def test_what_is_in_the_way_is_named(
 
 
 def test_more_elements_than_can_be_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_layers, "MOST_ELEMENTS", 31)  # of two images, 32
     graph = graph_of(model([node("Identity", ["x"], ["f"]), *TAIL], DENSE))
+    monkeypatch.setattr(limits, "MOST_ELEMENTS", 31)  # of two images, 32
     with pytest.raises(NotAChainError, match=r"^node 0 \(Identity\): 2 images of \(1, 4, 4\) are too large"):
         chain_of(graph, (1, 4, 4), np.arange(16).reshape(1, 4, 4))
 
