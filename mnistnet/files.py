@@ -7,20 +7,25 @@ only then take the name.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
 from mnistnet.errors import MnistnetError, OutputError, explain
 
-_TEMPORARY = re.compile(r"\..+\.(?P<pid>[0-9]{1,10})-[0-9]+\.mnistnet-tmp", re.DOTALL)
+WINDOWS_TRIES = 20
+"""How often a rename is tried that Windows refuses while somebody reads the old file; 50 ms apart."""
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>[0-9]{1,10})-[0-9]+\.mnistnet-tmp", re.DOTALL)
 _POSIX = os.name == "posix"
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 """What file systems answer that cannot sync a folder: nothing is wrong then, and nothing can be done."""
 _KINDS = (
@@ -50,14 +55,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         temporary = _write_temporary(target, data)
         try:
-            temporary.replace(target)
+            _rename(temporary, target)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            _discard(temporary)
             raise
     except OSError as error:
-        raise OutputError(f"{path}: {_explain(error, target)}; {_kept(target)}") from error
+        raise OutputError(f"{path}: {why_not_written(error, target)}; {_kept(target)}") from error
     try:
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         raise OutputError(
             f"{path}: written, but the disk does not confirm it ({explain(error)}): check it and save again"
@@ -77,7 +82,7 @@ def check_target(path: Path) -> None:
             raise OutputError(f"{path}: the folder {path.parent} does not exist: create it first") from None
         return
     except OSError as error:
-        raise OutputError(f"{path}: {_explain(error, path)}") from error
+        raise OutputError(f"{path}: {why_not_written(error, path)}") from error
     if stat.S_ISDIR(mode):
         raise OutputError(f"{path}: is a directory: give the name of a file")
     if not stat.S_ISREG(mode):
@@ -85,12 +90,77 @@ def check_target(path: Path) -> None:
         raise OutputError(f"{path}: is not a regular file: give the name of a file")
 
 
-def remove_leftovers(folder: Path) -> tuple[Path, ...]:
+def write_new(path: Path, data: bytes) -> None:
+    """Put ``data`` in a file that is not there yet, in a folder that nobody sees until it is whole.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+    try:
+        _write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+class LineFile:
+    """A text file that grows line by line, each of them on disk whole or not at all.
+
+    Args:
+        path: the file, made if it is missing; what it holds stays.
+
+    Raises:
+        OutputError: it cannot be opened, or, of the methods, written; one line with the path and the reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _FLAGS, 0o666)
+        except OSError as error:
+            raise OutputError(f"{path}: {why_not_written(error, path)}") from error
+
+    def clear(self) -> None:
+        """Take all lines away."""
+        try:
+            os.ftruncate(self._descriptor, 0)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def append(self, line: bytes) -> None:
+        """Add a line; it is on disk when this returns, and when this raises nothing of it is left."""
+        try:
+            before = os.fstat(self._descriptor).st_size
+            try:
+                _write_all(self._descriptor, line)
+                os.fsync(self._descriptor)
+            except OSError:
+                # a full disk may have taken a part of it
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, before)
+                raise
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Give up the file."""
+        with contextlib.suppress(OSError):  # every line is on disk already
+            os.close(self._descriptor)
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"{self._path}: {why_not_written(error, self._path)}; its lines so far are kept")
+
+
+def remove_leftovers(folder: Path, of: str | None = None) -> tuple[Path, ...]:
     """Delete the temporary files that a killed process left in ``folder``.
 
     Call it before this process writes there: a file that bears our own process id is then an older one's
     (in a container every run may have the same id). Files of processes that live are kept, and so is
     everything that `write_atomically` did not name. Never raises for a file that cannot be deleted.
+
+    Args:
+        folder: where to look.
+        of: the name of the only file whose leftovers are deleted, in a folder that is not ours alone.
 
     Returns:
         What was deleted.
@@ -102,7 +172,7 @@ def remove_leftovers(folder: Path) -> tuple[Path, ...]:
         return ()
     for leftover in files:
         match = _TEMPORARY.fullmatch(leftover.name)
-        if match is None or _is_another_living_process(int(match["pid"])):
+        if match is None or of not in (None, match["name"]) or _is_another_living_process(int(match["pid"])):
             continue
         try:
             if stat.S_ISREG(leftover.lstat().st_mode):
@@ -113,7 +183,7 @@ def remove_leftovers(folder: Path) -> tuple[Path, ...]:
     return tuple(removed)
 
 
-@contextmanager
+@contextlib.contextmanager
 def regular_file(path: Path, error_class: type[MnistnetError]) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file for reading and give it with its size in bytes.
 
@@ -171,7 +241,7 @@ def same_file(first: Path, second: Path) -> bool:
 def _write_temporary(target: Path, data: bytes) -> Path:
     """Write and sync ``data`` beside ``target``; the new file's path."""
     # exclusive creation: neither a link that somebody planted nor another thread's file is ever written to
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
     for attempt in count():
         temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
         try:
@@ -180,18 +250,48 @@ def _write_temporary(target: Path, data: bytes) -> Path:
         except FileExistsError:
             continue
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            _write_all(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)  # where a network's disk says that it is full
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
     return temporary
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power failure, where the system can."""
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of ``data``: a disk that is nearly full takes a part, and says so at the next attempt."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    """Let a file take a name that another may have; on Windows once nobody reads the other any more."""
+    for _ in range(0 if _POSIX else WINDOWS_TRIES):
+        try:
+            temporary.replace(target)
+        except PermissionError:
+            time.sleep(0.05)
+        else:
+            return
+    temporary.replace(target)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a file that came to nothing; what hinders that must not hide what went wrong before."""
+    with contextlib.suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` survive a power failure, where the system can.
+
+    Raises:
+        OSError: the disk failed.
+    """
     if not _POSIX:
         return
     try:
@@ -220,8 +320,8 @@ def _is_another_living_process(pid: int) -> bool:
     return True
 
 
-def _explain(error: OSError, target: Path) -> str:
-    """Why a file could not be written, and what to do."""
+def why_not_written(error: OSError, target: Path) -> str:
+    """Why a file or folder could not be written, and what to do."""
     match error.errno:
         case errno.ENOSPC:
             return "no space left on the device: free some and save again"

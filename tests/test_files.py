@@ -1,16 +1,17 @@
 """Writing whole or not at all, reading up to a limit."""
 
 import errno
-import io
 import os
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mnistnet import files
 from mnistnet.errors import CheckpointError, OutputError
 from mnistnet.files import (
     check_target,
@@ -60,21 +61,16 @@ def _fail(number: int) -> Callable[..., None]:
     return call
 
 
-class _Full:
-    """A file on a full disk: takes some bytes, then no more."""
+def _nearly_full() -> Callable[..., int]:
+    """A disk that takes three bytes, then no more."""
+    write, takes = os.write, iter([3])
 
-    def __init__(self, descriptor: int, mode: str) -> None:
-        self.file = io.FileIO(descriptor, mode.rstrip("b"))
+    def call(descriptor: int, data: bytes) -> int:
+        if length := next(takes, 0):
+            return write(descriptor, data[:length])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def __enter__(self) -> "_Full":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def write(self, data: bytes) -> None:
-        self.file.write(data[:3])
-        raise OSError(errno.ENOSPC, "No space left on device")
+    return call
 
 
 FAILURES = [
@@ -86,7 +82,8 @@ FAILURES = [
     ("open", errno.ENOENT, "save failed (no such file)"),
     ("fsync", errno.EIO, "save failed"),
     ("fsync", errno.ENOSPC, "no space left on the device"),
-    ("fdopen", None, "no space left on the device"),
+    ("write", None, "no space left on the device"),
+    ("close", errno.EDQUOT, "disk quota exceeded"),
     ("replace", errno.EACCES, "no permission to write in"),
 ]
 
@@ -106,9 +103,7 @@ def test_failures_keep_the_previous_file(
         path.write_bytes(previous)
     before = sorted(tmp_path.iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(os, function, _Full if number is None else _fail(number))
-        if function == "replace":  # pathlib has its own reference in some versions of Python
-            patch.setattr(Path, "replace", _fail(errno.EACCES))
+        patch.setattr(os, function, _nearly_full() if number is None else _fail(number))
         with pytest.raises(OutputError) as caught:
             write_atomically(path, b"0123456789")
     text = str(caught.value)
@@ -146,6 +141,38 @@ def test_file_systems_that_cannot_sync_a_folder_are_fine(
     monkeypatch.setattr(os, "fsync", fsync)
     write_atomically(tmp_path / "a.json", b"data")
     assert (tmp_path / "a.json").read_bytes() == b"data"
+
+
+def test_what_hinders_the_clearing_up_does_not_hide_what_went_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", _fail(errno.ENOSPC))
+    monkeypatch.setattr(os, "unlink", _fail(errno.EROFS))
+    with pytest.raises(OutputError, match="no space left on the device"):
+        write_atomically(tmp_path / "a.json", b"data")
+
+
+def test_a_reader_holds_up_a_rename_on_windows_only_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to replace a file that somebody has open."""
+    replace, refusals = os.replace, iter([True] * 3)
+
+    def refuse_at_first(source: Path, target: Path) -> None:
+        if next(refusals, False):
+            raise PermissionError(errno.EACCES, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(files, "_POSIX", False)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(os, "replace", refuse_at_first)
+    (tmp_path / "a.json").write_bytes(b"old")
+    write_atomically(tmp_path / "a.json", b"new")
+    assert (tmp_path / "a.json").read_bytes() == b"new"
+    monkeypatch.setattr(os, "replace", _fail(errno.EACCES))
+    with pytest.raises(OutputError, match=r"no permission to write in .*; the previous file is kept"):
+        write_atomically(tmp_path / "a.json", b"newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from mnistnet.cli.console import (
     warn,
 )
 from mnistnet.cli.model_file import InputScale, InputShape, InputShift, find_model, read_model
-from mnistnet.errors import DataError, OutputError, ShapeError, UsageError, explain
+from mnistnet.errors import DataError, ShapeError, UsageError
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
@@ -66,42 +67,36 @@ def evaluate(
         raise UsageError("--json and --csv: give one of them")
     if plots is not None:
         need_extra("--plots", "matplotlib", "plot")
-        _make_folder(plots)
     from mnistnet.cli.data import chosen_data
     from mnistnet.data.sources import load_data
     from mnistnet.reports.evaluation import evaluate as evaluate_on
+    from mnistnet.training.runs import made_folder
 
-    source = find_model(model)
-    read = read_model(source, size_limit, input_shape, input_scale, input_shift)
-    for note in read.notes:
-        warn(f"{source}: {note}")
-    predictor = read.predictor
-    folder = chosen_data("--data-dir", data_dir, data)
-    splits = load_data(folder, class_names=predictor.class_names)
-    for message in splits.warnings:
-        warn(message)
-    if splits.test.class_names != predictor.class_names:
-        warn(f"{folder}: its classes have other names than the model's: is it the data the model is for?")
-    try:
-        found = evaluate_on(predictor, splits.test)
-    except (DataError, ShapeError) as error:
-        raise error.at(folder) from error
-    if as_json:
-        typer.echo(json.dumps({"model": str(source), "data": str(folder), **_figures(found)}))
-    elif as_csv:
-        _print_csv(found)
-    else:
-        typer.echo(f"{source} on {found.images} test images of {folder}")
-        _print_text(found)
-    if plots is not None:
-        _save_plots(plots, predictor, found, splits.test, source)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"--plots: {folder}: cannot make this folder: {explain(error)}") from error
+    with nullcontext() if plots is None else made_folder(plots):
+        source = find_model(model)
+        read = read_model(source, size_limit, input_shape, input_scale, input_shift)
+        for note in read.notes:
+            warn(f"{source}: {note}")
+        predictor = read.predictor
+        folder = chosen_data("--data-dir", data_dir, data)
+        splits = load_data(folder, class_names=predictor.class_names)
+        for message in splits.warnings:
+            warn(message)
+        if splits.test.class_names != predictor.class_names:
+            warn(f"{folder}: its classes have other names than the model's: is it the data the model is for?")
+        try:
+            found = evaluate_on(predictor, splits.test)
+        except (DataError, ShapeError) as error:
+            raise error.at(folder) from error
+        if as_json:
+            typer.echo(json.dumps({"model": str(source), "data": str(folder), **_figures(found)}))
+        elif as_csv:
+            _print_csv(found)
+        else:
+            typer.echo(f"{source} on {found.images} test images of {folder}")
+            _print_text(found)
+        if plots is not None:
+            _save_plots(plots, predictor, found, splits.test, source)
 
 
 def _figures(found: Evaluation) -> dict[str, object]:
@@ -188,7 +183,9 @@ def _save_plots(
 
     log = checkpoint.parent / LOSS_CSV
     curve = read_curve(log) if log.is_file() else ()
-    for name, figure in all_plots(predictor, found, test, curve).items():
+    # all are drawn before the first is written
+    pictures = {name: png(figure) for name, figure in all_plots(predictor, found, test, curve).items()}
+    for name, picture in pictures.items():
         path = folder / f"{name}.png"
-        write_atomically(path, png(figure))
+        write_atomically(path, picture)
         warn(f"wrote {path}")

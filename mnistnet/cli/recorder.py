@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,31 +38,34 @@ class Recorder:
     """What is known of the data."""
     architecture: bytes | None = None
     """The file that describes the network, where one does: it is kept with the run."""
+    _has_settings: bool = field(default=False, init=False)
 
     def epoch(self, result: EpochResult, *, save: bool) -> Path | None:
         """Log an epoch, and save what is worth it; returns the checkpoint's path if there is one."""
-        path = None
-        if self.run.replaces:  # the older run, whole until now, goes when there is a checkpoint
-            path = self.run.save(self._checkpoint(result), result.epoch)
         self.run.log(result)
-        if save and path is None:
-            path = self.run.save(self._checkpoint(result), result.epoch)
-        if result.is_best:
+        replaces = self.run.replaces
+        path = self._save(result, result.epoch) if save else None
+        if (result.is_best or replaces) and not self.run.replaces:
             self.save_best()
-        if path is not None:
-            self.save_settings(over=result.is_last)
+        if result.is_last and self.settings.budget is not None:
+            self.save_settings(over=True)
         return path
 
     def stopped(self) -> Path:
         """Save where the training stands between two steps."""
-        path = self.run.save(self._checkpoint(None), None)
-        self.save_settings()
-        return path
+        return self._save(None, None)
 
     def untrained(self) -> Path:
         """Save a network that is not to be trained."""
-        path = self.run.save(self._checkpoint(None), 0)
-        self.save_settings()
+        return self._save(None, 0)
+
+    def _save(self, result: EpochResult | None, epoch: int | None) -> Path:
+        """Write a checkpoint and, before the first, the settings, which it cannot go on without."""
+        if not self._has_settings:
+            self.save_settings()
+        path = self.run.save(self._checkpoint(result), epoch)
+        if not self._has_settings:  # there was an older run, with settings of its own
+            self.save_settings()
         return path
 
     def diverged(self, error: DivergedError, training: Dataset) -> DivergedError:
@@ -100,9 +103,10 @@ class Recorder:
     def save_settings(self, *, over: bool = False) -> None:
         """Write the settings; of a training with a budget that is over, with what a replay needs."""
         settings = self.settings
-        if self.architecture is not None:
+        if self.architecture is not None and not self.run.replaces:
             settings = replace(settings, model=self.run.save_architecture(self.architecture).name)
         if over and settings.budget is not None and settings.replay_steps is None:
             legs = tuple(x for leg in self.trainer.legs for x in (float(leg.step), leg.progress, leg.rate))
             settings = replace(settings, replay_steps=self.trainer.steps, replay_legs=legs)
         self.run.save_settings(settings_text(settings))
+        self._has_settings = not self.run.replaces

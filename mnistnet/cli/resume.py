@@ -40,6 +40,8 @@ class Resumed:
     settings: Settings
     by_folder: bool
     """The newest of a run was asked for, not this very file."""
+    took_over: bool = False
+    """It ended while it replaced an older run."""
 
     @property
     def run(self) -> Path | None:
@@ -64,17 +66,24 @@ def find_resumed(path: Path) -> Resumed:
     Raises:
         CheckpointError: there is none to go on with.
     """
-    from mnistnet.training.runs import SETTINGS, resumable
+    from mnistnet.training.runs import resumable
 
     candidates = resumable(path)
+    if path.is_dir() and (taking_over := _cut_off_taking_over(candidates)) is not None:
+        return taking_over
     for file in candidates:
         try:
-            checkpoint, state = _load_state(file)
+            resumed = _read_resumed(file)
             break
         except CheckpointError as error:
             if file == candidates[-1]:
                 raise
             warn(f"{error}; going on with the one before")
+    return replace(resumed, by_folder=path.is_dir())
+
+
+def _read_resumed(file: Path) -> Resumed:
+    checkpoint, state = _load_state(file)
     saved = checkpoint.training.get("settings")
     if not isinstance(saved, dict):
         raise CheckpointError(f"{file}: training.settings: missing: its training cannot go on")
@@ -83,10 +92,43 @@ def find_resumed(path: Path) -> Resumed:
         Settings(**settings)
     except UsageError as error:
         raise CheckpointError(f"{file}: training.settings: {error}") from error
-    with contextlib.suppress(UsageError):  # it only says where things are
-        beside = read_settings(file.parent / SETTINGS)
-        settings |= {name: beside[name] for name in BESIDE if name in beside}
-    return Resumed(file, checkpoint, state, Settings(**settings), path.is_dir())
+    settings |= _settings_beside(file, settings)
+    return Resumed(file, checkpoint, state, Settings(**settings), by_folder=False)
+
+
+def _settings_beside(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint does not have of its run's settings, which only says where things are."""
+    from mnistnet.training.runs import NEXT_SETTINGS, SETTINGS
+
+    for name in (NEXT_SETTINGS, SETTINGS):
+        with contextlib.suppress(UsageError):
+            beside = read_settings(file.with_name(name))
+            # in a folder where one run was to replace another there are two of them
+            if all(beside[key] == settings.get(key) for key in KEPT_ON_RESUME & set(beside) - set(BESIDE)):
+                return {key: beside[key] for key in BESIDE if key in beside}
+    return {}
+
+
+def _cut_off_taking_over(candidates: list[Path]) -> Resumed | None:
+    """The run that ended when its first checkpoint had just replaced an older run's, if there is one.
+
+    It is known by its settings, which are there under another name until nothing is left of the older run.
+    """
+    from mnistnet.training.runs import NEXT_SETTINGS, logged_beside
+
+    folder = candidates[0].parent
+    try:
+        beside = read_settings(folder / NEXT_SETTINGS)
+    except UsageError:
+        return None
+    wanted = {key: value for key, value in beside.items() if key not in BESIDE}
+    for file in candidates:
+        with contextlib.suppress(CheckpointError):
+            resumed = _read_resumed(file)
+            found = {key: value for key, value in resumed.settings.given().items() if key not in BESIDE}
+            if found == wanted and logged_beside(folder) in (None, resumed.state.epoch):
+                return replace(resumed, by_folder=True, took_over=True)
+    return None
 
 
 def ensemble_settings(folder: Path) -> Settings | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -344,34 +345,11 @@ def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> N
 
 def _train_members(session: _Session, resume: Path | None) -> None:
     """Train the networks of an ensemble, each in a folder of its own, and say how good their mean is."""
-    from mnistnet.files import write_atomically
     from mnistnet.models import Ensemble
     from mnistnet.reports.evaluation import evaluate
-    from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
 
-    settings = session.settings
-    name = _first_classifier(session, None).name  # also: what is wrong is said before anything is made
-    folder = session.outputs.folder or new_folder(DEFAULT_RUNS, f"{name}-{settings.members}")
-    there = members_of(folder)
-    if resume is None and there and not session.outputs.overwrite:
-        raise UsageError(f"{folder}: already holds an ensemble; use --resume, --overwrite or another folder")
-    if len(there) > settings.members or is_run(folder):
-        raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
-    make_folders(folder)
-    write_atomically(folder / SETTINGS, settings_text(settings).encode())
-    members = []
-    for number in range(1, settings.members + 1):
-        typer.echo(f"Network {number} of {settings.members}")
-        before = None if resume is None else resume / f"member_{number}"
-        resumed = find_resumed(before) if before is not None and is_run(before) else None
-        asked = session.member(number, folder / f"member_{number}", resumed)
-        classifier = _first_classifier(asked, resumed)
-        run = _run(asked, classifier, resumed)
-        if run.signal and number < settings.members:
-            name = signal.Signals(run.signal).name
-            warn(f"{name}: stopped after {number} networks; all is saved in {folder}")
-            sys.exit(128 + run.signal)
-        members.append(classifier)
+    with _ensemble_folder(session, resume) as folder:
+        members = _members(session, resume, folder)
     test = session.splits.test
     for number, member in enumerate(members, start=1):
         typer.echo(f"Network {number}: test accuracy {percent(evaluate(member, test).accuracy)}")
@@ -380,6 +358,50 @@ def _train_members(session: _Session, resume: Path | None) -> None:
         f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}), the mean of all"
     )
     typer.echo(f"Ensemble:      {folder}")
+
+
+@contextlib.contextmanager
+def _ensemble_folder(session: _Session, resume: Path | None) -> Iterator[Path]:
+    """Where an ensemble is kept, with its settings in it."""
+    from mnistnet.files import write_atomically
+    from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
+
+    settings = session.settings
+    name = _first_classifier(session, None).name  # also: what is wrong is said before anything is made
+    with contextlib.ExitStack() as stack:
+        folder = session.outputs.folder
+        if folder is None:
+            folder = stack.enter_context(new_folder(DEFAULT_RUNS, f"{name}-{settings.members}"))
+        there = members_of(folder)
+        if resume is None and there and not session.outputs.overwrite:
+            raise UsageError(
+                f"{folder}: already holds an ensemble; use --resume, --overwrite or another folder"
+            )
+        if len(there) > settings.members or is_run(folder):
+            raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
+        make_folders(folder)
+        write_atomically(folder / SETTINGS, settings_text(settings).encode())
+        yield folder
+
+
+def _members(session: _Session, resume: Path | None, folder: Path) -> list[Classifier]:
+    """The networks of an ensemble, trained one after the other; leaves with 128 plus a signal's number."""
+    from mnistnet.training.runs import is_run
+
+    members = []
+    for number in range(1, session.settings.members + 1):
+        typer.echo(f"Network {number} of {session.settings.members}")
+        before = None if resume is None else resume / f"member_{number}"
+        resumed = find_resumed(before) if before is not None and is_run(before) else None
+        asked = session.member(number, folder / f"member_{number}", resumed)
+        classifier = _first_classifier(asked, resumed)
+        run = _run(asked, classifier, resumed)
+        if run.signal and number < session.settings.members:
+            name = signal.Signals(run.signal).name
+            warn(f"{name}: stopped after {number} networks; all is saved in {folder}")
+            sys.exit(128 + run.signal)
+        members.append(classifier)
+    return members
 
 
 @dataclass(frozen=True)
@@ -410,14 +432,20 @@ def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> 
     goes_on = folder is not None and home is not None and same_file(folder, home)
     if resumed is not None and goes_on and not outputs.overwrite:
         _protect_later(resumed)
-    with RunFolder(
-        folder or new_folder(DEFAULT_RUNS, classifier.name),
-        outputs.csv_path,
-        overwrite=outputs.overwrite,
-        inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
-        resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
-        keep_until=0 if resumed is None else resumed.keep_until,
-    ) as run:
+    with contextlib.ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(new_folder(DEFAULT_RUNS, classifier.name))
+        run = stack.enter_context(
+            RunFolder(
+                folder,
+                outputs.csv_path,
+                overwrite=outputs.overwrite,
+                inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
+                resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
+                keep_until=0 if resumed is None else resumed.keep_until,
+                took_over=resumed.path if resumed is not None and resumed.took_over and goes_on else None,
+            )
+        )
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(session, classifier, run)
         trainer = Trainer(

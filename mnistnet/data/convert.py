@@ -17,8 +17,8 @@ from mnistnet.data.dataset import CLASSES_FILE, DIGITS, Found, Part
 from mnistnet.data.idx import write_idx
 from mnistnet.data.image_folder import METADATA
 from mnistnet.data.pictures.decode import encode_png
-from mnistnet.errors import DataError, OutputError, explain
-from mnistnet.files import check_target, write_atomically
+from mnistnet.errors import DataError, OutputError
+from mnistnet.files import check_target, why_not_written, write_atomically, write_new
 
 _UNSAFE = set('<>:"/\\|?*') | {chr(code) for code in range(32)}
 
@@ -55,7 +55,9 @@ def write_data(found: Found, target: Path, form: str) -> None:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"{target}: cannot be written: {explain(error)}; nothing is left") from error
+        raise OutputError(f"{target}: {why_not_written(error, target)}; nothing is left") from error
+    except OutputError as error:  # about a file in the temporary folder
+        raise OutputError(str(error).replace(str(temporary), str(target))) from error
 
 
 def _lines(texts: tuple[str, ...] | list[str]) -> bytes:
@@ -95,7 +97,7 @@ def _pictures(found: Found, folder: Path) -> None:
         for number, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
             # numbered across the classes, so that the order can be read back
             path = folder / name / names[label] / f"{_number(number, part)}.png"
-            path.write_bytes(encode_png(image))
+            write_new(path, encode_png(image))
 
 
 def _rsnet(found: Found, folder: Path) -> None:
@@ -105,7 +107,7 @@ def _rsnet(found: Found, folder: Path) -> None:
         classes: dict[str, list[str]] = {}
         for number, (image, label) in enumerate(zip(part.images, part.labels, strict=True)):
             path = f"{name}/{_number(number, part)}.png"
-            (folder / path).write_bytes(encode_png(image))
+            write_new(folder / path, encode_png(image))
             classes.setdefault(str(label + 1), []).append(path)
         document[name] = dict(sorted(classes.items(), key=lambda item: int(item[0])))
     write_atomically(folder / METADATA, json.dumps(document, indent=1).encode())

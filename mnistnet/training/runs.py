@@ -12,26 +12,34 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from mnistnet.engine.arrays import AnyArray
 from mnistnet.errors import CheckpointError, OutputError, UsageError, explain
-from mnistnet.files import check_target, remove_leftovers, write_atomically
+from mnistnet.files import (
+    LineFile,
+    check_target,
+    remove_leftovers,
+    sync_folder,
+    why_not_written,
+    write_atomically,
+)
 from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
 from mnistnet.training.trainer import EpochResult
 
 LATEST = "latest.json"
 BEST_NAME = "best.json"
 SETTINGS = "run.toml"
+NEXT_SETTINGS, NEXT_CSV = "run.next.toml", "next.csv"
+"""Settings and CSV of a run that is about to replace another, whose own are still needed."""
 ARCHITECTURE_FILE = "architecture.json"
 LOSS_CSV = "loss.csv"
 RATES_CSV = "learning_rates.csv"
 BAD_BATCH = "diverged.npz"
 LOCK = ".lock"
 CHECKPOINT_NAME = re.compile(r"checkpoint_(\d+)\.json")
-BESIDE = (LATEST, BEST_NAME, SETTINGS, ARCHITECTURE_FILE, RATES_CSV, BAD_BATCH)
+BESIDE = (LATEST, BEST_NAME, SETTINGS, NEXT_SETTINGS, NEXT_CSV, ARCHITECTURE_FILE, RATES_CSV, BAD_BATCH)
 """What a run's folder may hold beside numbered checkpoints and the CSV."""
 COLUMNS = (
     "epoch",
@@ -56,6 +64,8 @@ class RunFolder:
         inputs: files that the run reads and must not replace.
         resume_after: go on with the run in the folder after so many epochs: in the CSV the lines of later
             ones are cut.
+        took_over: the checkpoint, in the folder, of a run that goes on and ended while it replaced another:
+            what is left of the other goes.
         keep_until: of a run that goes on, the last epoch whose checkpoint may be there already; replacing
             later ones needs ``overwrite``.
 
@@ -73,37 +83,41 @@ class RunFolder:
         inputs: Sequence[Path] = (),
         resume_after: int | None = None,
         keep_until: int = 0,
+        took_over: Path | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self._resume_after = resume_after
         self._keep_until = keep_until
+        self._took_over = took_over
         self._inputs = inputs
         self._older: list[Path] = []
         self._begun = False
         self.csv_path = (csv_path or self.folder / LOSS_CSV).absolute()
         self._overwrite = overwrite
         self._stack = contextlib.ExitStack()
-        self._csv: io.FileIO | None = None
+        self._csv: LineFile | None = None
         self._written: set[Path] = set()
+        self._rows: list[tuple[object, ...]] = []
+        """Lines for the CSV once this run has replaced an older one."""
 
     def __enter__(self) -> RunFolder:
         with contextlib.ExitStack() as stack:
             made = make_folders(self.folder)
             stack.callback(_remove_empty, made)
             stack.enter_context(_lock(self.folder))
+            if self._took_over is not None:
+                self._finish_taking_over(self._took_over)
             self._older = self._older_run() if self._resume_after is None else self._later_checkpoints()
             self._refuse_to_replace()
             remove_leftovers(self.folder)
+            remove_leftovers(self.csv_path.parent, of=self.csv_path.name)
             if self._resume_after is not None:
                 self._begun = self._cut_csv(self._resume_after)
             stack.callback(self._remove_unused_csv)
-            try:
-                # opened before the first step, so that a bad path is found before any work; but an older CSV
-                # is given up only when there is something to put in its place. Unbuffered: what a full disk
-                # did not take is not tried again when the file is closed
-                self._csv = stack.enter_context(self.csv_path.open("ab", buffering=0))
-            except OSError as error:
-                raise OutputError(f"{self.csv_path}: cannot write there: {error.strerror}") from error
+            # opened before the first step, so that a bad path is found before any work; but an older CSV is
+            # given up only when there is something to put in its place
+            self._csv = LineFile(self.csv_path)
+            stack.callback(self._csv.close)
             self._stack = stack.pop_all()
         return self
 
@@ -117,18 +131,19 @@ class RunFolder:
             The path of the file to name to a person.
         """
         data = self._encode(checkpoint)
-        path = latest = self.folder / LATEST
-        if epoch is not None:
-            path = self.folder / f"checkpoint_{epoch}.json"
-            write_atomically(path, data)
-        write_atomically(latest, data)
-        self._written |= {path, latest}
-        self._begin()
+        if self.replaces and not self._rows:
+            self._log_beside()
+        names = [LATEST] if epoch is None else [f"checkpoint_{epoch}.json", LATEST]
+        paths = [self._write(name, data) for name in names]
+        if not self._begun:
+            self._append(*self._rows)
         for older in self._older:
             if older not in self._written and older != self.csv_path:
-                older.unlink(missing_ok=True)
+                self._remove(older)
+        if self._older:
+            self._remove(self.folder / NEXT_CSV)
         self._older = []
-        return path
+        return paths[0]
 
     def save_best(self, checkpoint: Checkpoint) -> Path:
         """Write ``best.json``, the network of the best epoch so far; it is for use, not for going on."""
@@ -137,7 +152,7 @@ class RunFolder:
     @property
     def replaces(self) -> bool:
         """Whether an older run is still there, which the first checkpoint of this one replaces."""
-        return bool(self._older)
+        return bool(self._protected()) and self._resume_after is None
 
     @property
     def best_path(self) -> Path:
@@ -145,8 +160,13 @@ class RunFolder:
         return self.folder / BEST_NAME
 
     def save_settings(self, text: str) -> Path:
-        """Write ``run.toml``, which is enough to do the run again."""
-        return self._write(SETTINGS, text.encode())
+        """Write ``run.toml``, which is enough to do the run again; beside an older run, ``run.next.toml``."""
+        if self.replaces:
+            return self._write(NEXT_SETTINGS, text.encode())
+        path = self._write(SETTINGS, text.encode())
+        for name in (NEXT_CSV, NEXT_SETTINGS):  # in this order: see `_finish_taking_over`
+            self._remove(self.folder / name)
+        return path
 
     def save_architecture(self, data: bytes) -> Path:
         """Write ``architecture.json``: what ``run.toml`` names as the model, if that is a file."""
@@ -171,36 +191,70 @@ class RunFolder:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
+        if not self.folder.is_dir():
+            raise OutputError(f"{path}: cannot save: the run's folder was removed")
         write_atomically(path, data)
         self._written.add(path)
         return path
 
+    def _remove(self, older: Path) -> None:
+        try:
+            older.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{older}: cannot remove what an older run left: {explain(error)}") from error
+
     def log(self, result: EpochResult) -> None:
-        """One line of the loss CSV, on disk when this returns."""
-        self._begin()
+        """One line of the loss CSV, on disk when this returns; the first comes with the header."""
         on_validation = result.validation_accuracy is not None
         accuracy = result.validation_accuracy if on_validation else result.training_accuracy
-        self._write_row(
-            (
-                result.epoch,
-                repr(result.loss),
-                repr(accuracy),
-                "validation" if on_validation else "training",
-                repr(result.training_accuracy),
-                "" if result.validation_loss is None else repr(result.validation_loss),
-                repr(result.learning_rate),
-                f"{result.seconds:.3f}",
-            )
+        row = (
+            result.epoch,
+            repr(result.loss),
+            repr(accuracy),
+            "validation" if on_validation else "training",
+            repr(result.training_accuracy),
+            "" if result.validation_loss is None else repr(result.validation_loss),
+            repr(result.learning_rate),
+            f"{result.seconds:.3f}",
         )
+        if self.replaces:
+            self._rows.append(row)
+            self._log_beside()
+        else:
+            self._append(row)
 
-    def _begin(self) -> None:
-        """Start the CSV, in the place of an older one."""
-        if self._begun:
-            return
+    def _log_beside(self) -> None:
+        """The CSV as it will be, while the older run has its own."""
+        self._write(NEXT_CSV, "".join(map(_csv_line, (COLUMNS, *self._rows))).encode())
+
+    def _append(self, *rows: tuple[object, ...]) -> None:
+        """Write rows to the CSV, which begins anew with its header in the place of an older one."""
         assert self._csv is not None
+        if not self._begun:
+            self._csv.clear()
+            rows = (COLUMNS, *rows)
+        self._csv.append("".join(map(_csv_line, rows)).encode())
         self._begun = True
-        self._csv.truncate(0)
-        self._write_row(COLUMNS)
+
+    def _finish_taking_over(self, checkpoint: Path) -> None:
+        """Do the rest of what was cut off when this run's first checkpoint had replaced an older one's.
+
+        Each step may be done again. The first checkpoint decides whose the folder is, and the settings, which
+        come last, whether anything is left to do.
+        """
+        latest, beside = self.folder / LATEST, self.folder / NEXT_CSV
+        ours = checkpoint.read_bytes()
+        if checkpoint != latest:
+            write_atomically(latest, ours)
+        if beside.exists():
+            write_atomically(self.csv_path, beside.read_bytes())
+        kept = {latest, self.csv_path, *(self.folder / name for name in (NEXT_CSV, SETTINGS, NEXT_SETTINGS))}
+        for path in self._older_run():
+            if path not in kept and path.read_bytes() != ours:
+                self._remove(path)
+        self._remove(beside)
+        write_atomically(self.folder / SETTINGS, (self.folder / NEXT_SETTINGS).read_bytes())
+        self._remove(self.folder / NEXT_SETTINGS)
 
     def _remove_unused_csv(self) -> None:
         """A run that ended before it had anything to say leaves no empty CSV."""
@@ -208,12 +262,13 @@ class RunFolder:
             if not self._begun and self.csv_path.stat().st_size == 0:
                 self.csv_path.unlink()
 
+    def _protected(self) -> list[Path]:
+        """The older run's networks: without any it came to nothing, and there is nothing to protect."""
+        return [path for path in self._older if path.suffix == ".json" and path.name != ARCHITECTURE_FILE]
+
     def _refuse_to_replace(self) -> None:
         """Refuse whatever this run would replace without being told to, or must never replace."""
-        # without a checkpoint there is nothing to protect: what is left of a run that came to nothing
-        protected = [
-            path for path in self._older if path.suffix == ".json" and path.name != ARCHITECTURE_FILE
-        ]
+        protected = self._protected()
         if protected and not self._overwrite:
             raise UsageError(
                 f"{self.folder}: already holds {protected[0].name}; "
@@ -234,15 +289,6 @@ class RunFolder:
         )
         if not self._overwrite and not ours and self.csv_path.exists() and self.csv_path.stat().st_size:
             raise UsageError(f"{self.csv_path}: already exists; use --overwrite or another path")
-
-    def _write_row(self, row: tuple[object, ...]) -> None:
-        assert self._csv is not None
-        try:
-            self._csv.write(_csv_line(row).encode())
-        except OSError as error:
-            raise OutputError(
-                f"{self.csv_path}: cannot write the loss CSV: {error.strerror}; checkpoints are kept"
-            ) from error
 
     def _older_run(self) -> list[Path]:
         names = (LATEST, LOSS_CSV, *BESIDE[1:])
@@ -312,6 +358,14 @@ def resumable(path: Path) -> list[Path]:
     return found
 
 
+def logged_beside(folder: Path) -> int | None:
+    """How many epochs a run that is about to replace another has logged; None where there is no such run."""
+    try:
+        return len((folder / NEXT_CSV).read_bytes().splitlines()) - 1
+    except OSError:
+        return None
+
+
 def is_run(folder: Path) -> bool:
     """Whether a training has left a checkpoint in the folder."""
     return (folder / LATEST).is_file() or (folder.is_dir() and bool(_numbered(folder)))
@@ -340,14 +394,31 @@ def make_folders(folder: Path) -> list[Path]:
     made: list[Path] = []
     try:
         for path in reversed(missing):
-            path.mkdir(exist_ok=True)
-            made.insert(0, path)
+            with contextlib.suppress(FileExistsError):  # somebody else was faster
+                path.mkdir()
+                made.insert(0, path)
+                sync_folder(path.parent)
     except OSError as error:
         _remove_empty(made)
-        raise OutputError(f"{folder}: cannot make this folder: {error.strerror}") from error
+        why = why_not_written(error, folder)
+        raise OutputError(f"{folder}: cannot make this folder: {why}") from error
     if not folder.is_dir():
-        raise OutputError(f"{folder}: not a directory; --checkpoint-folder needs one")
+        raise OutputError(f"{folder}: not a directory: give the name of a folder")
     return made
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """A folder made if it is missing, with its parents; what was made goes again if it stays empty.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    made = make_folders(folder)
+    try:
+        yield
+    finally:
+        _remove_empty(made)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -356,16 +427,24 @@ def _remove_empty(folders: Sequence[Path]) -> None:
             path.rmdir()
 
 
-def new_folder(base: Path, model: str) -> Path:
-    """A path for a new run below ``base``, named by model and local time, that does not exist yet."""
+@contextlib.contextmanager
+def new_folder(base: Path, model: str) -> Iterator[Path]:
+    """A new folder for a run below ``base``, named by model and local time; it goes again if it stays empty.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
     stem = re.sub(r"[^\w.-]+", "_", model).strip(".") or "run"
     stem = f"{stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    path = base / stem
-    number = 2
-    while path.exists():
-        path = base / f"{stem}-{number}"
+    path, number = base / stem, 1
+    # whoever makes a folder has it: two trainings that begin in the same second get one each
+    while path not in (made := make_folders(path)):
         number += 1
-    return path
+        path = base / f"{stem}-{number}"
+    try:
+        yield path
+    finally:
+        _remove_empty(made)
 
 
 @contextlib.contextmanager
@@ -375,42 +454,58 @@ def _lock(folder: Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         while True:
             try:
-                file = path.open("a+", encoding="ascii")
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
             except OSError as error:
-                raise OutputError(f"{folder}: cannot write there: {error.strerror}") from error
-            stack.enter_context(file)
-            try:
-                _take(file)
-                # its last owner may have removed it between our opening and our locking: then start again
-                if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    break
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-                    raise OutputError(f"{folder}: cannot lock {path.name}: {error.strerror}") from error
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                raise OutputError(f"{folder}: locked by process {owner}, which trains in it") from error
+                raise OutputError(f"{folder}: {why_not_written(error, path)}") from error
+            closing = contextlib.ExitStack()
+            closing.callback(os.close, descriptor)
+            stack.enter_context(closing)
+            _take_or_refuse(descriptor, folder)
+            # its last owner may have removed it between our opening and our locking: then start again
+            if _is_named(descriptor, path):
+                break
         try:
             with contextlib.suppress(OSError):  # a full disk: the lock holds, only its owner is not named
-                os.ftruncate(file.fileno(), 0)
-                os.write(file.fileno(), str(os.getpid()).encode())
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, str(os.getpid()).encode())
             yield
         finally:
             if sys.platform == "win32":
-                file.close()  # an open file cannot be removed there
+                closing.close()  # an open file cannot be removed there
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def _take_or_refuse(descriptor: int, folder: Path) -> None:
+    try:
+        _take(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            raise OutputError(f"{folder}: cannot lock {LOCK}: {explain(error)}") from error
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        owner = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
+        raise OutputError(f"{folder}: locked by process {owner}, which trains in it") from error
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(file: TextIO) -> None:
-        file.seek(1 << 20)  # Windows locks bytes against readers too: one that holds no text
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    def _take(descriptor: int) -> None:
+        # Windows locks bytes against readers too: one that holds no text
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        os.lseek(descriptor, 0, os.SEEK_SET)
 
 else:
     import fcntl
 
-    def _take(file: TextIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _take(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

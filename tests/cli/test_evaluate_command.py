@@ -102,7 +102,7 @@ def test_plots_are_pictures_in_a_folder(
     [
         (["--json", "--csv"], 2, "--json and --csv: give one of them"),
         (["--data-dir", "nowhere"], 3, "nowhere: no such file or folder"),
-        (["--plots", LENET], 8, "cannot make this folder"),
+        (["--plots", LENET], 8, "not a directory: give the name of a folder"),
     ],
 )
 def test_mistakes_are_said_in_one_line(mnistnet: Mnistnet, arguments: list, code: int, message: str) -> None:

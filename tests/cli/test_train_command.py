@@ -264,8 +264,11 @@ def test_a_folder_that_holds_a_run_is_refused_without_overwrite(
 @pytest.mark.parametrize(
     ("make", "flag", "path", "code", "message"),
     [
-        ("file", "--checkpoint-folder", "x", 8, "x: not a directory; --checkpoint-folder needs one"),
-        ("file", "--checkpoint-folder", "x/y", 8, "x/y: cannot make this folder: Not a directory"),
+        ("file", "--checkpoint-folder", "x", 8, "x: not a directory: give the name of a folder"),
+        (
+            *("file", "--checkpoint-folder", "x/y", 8),
+            "x/y: cannot make this folder: {tmp_path}/x is not a directory: choose another folder",
+        ),
         ("folder", "--loss-csv-path", "x", 8, "x: is a directory: give the name of a file"),
         ("file", "--loss-csv-path", "x", 2, "x: already exists; use --overwrite or another path"),
         (
@@ -423,7 +426,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(small_data: Path, tmp_path: Path)
     assert done.returncode == 8
     assert done.stderr.count("\n") == 1
     assert str(folder / "checkpoint_1.json") in done.stderr
-    assert files_in(folder) == ["loss.csv"]
+    assert files_in(folder) == ["loss.csv", "run.toml"]
     assert len(rows_of(folder / "loss.csv")) == 1
 
 

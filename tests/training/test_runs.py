@@ -3,6 +3,7 @@
 import csv
 import errno
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -154,44 +155,80 @@ def test_a_folder_is_locked_while_it_is_used(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs a user who is denied")
 def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot write there: Permission denied"), RunFolder(tmp_path):
+    with pytest.raises(OutputError, match="no permission to write in"), RunFolder(tmp_path):
         pass
 
 
-def test_a_full_disk_at_the_csv_keeps_the_checkpoints(tmp_path: Path) -> None:
-    class Full:
-        def write(self, _: bytes) -> int:
+def test_a_full_disk_at_the_csv_keeps_its_lines_and_the_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes a part of the line, which is no error yet; the rest it refuses."""
+    write = os.write
+    takes = iter([7, -1])
+
+    def nearly_full(descriptor: int, data: memoryview) -> int:
+        if (length := next(takes)) < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:length])
 
     with RunFolder(tmp_path) as run:
         path = run.save(a_checkpoint(), 1)
         run.log(RESULT)
-        run._csv = Full()  # type: ignore[assignment]
-        with pytest.raises(OutputError, match=r"loss\.csv: cannot write the loss CSV: No space left"):
+        before = (tmp_path / "loss.csv").read_bytes()
+        monkeypatch.setattr(os, "write", nearly_full)
+        with pytest.raises(OutputError, match=r"loss\.csv: no space left .*; its lines so far are kept"):
             run.log(VALIDATED)
     assert load_checkpoint(path).training == {"epoch": 0}
-    assert len((tmp_path / "loss.csv").read_text().splitlines()) == 2
+    assert before.count(b"\n") == 2
+    assert (tmp_path / "loss.csv").read_bytes() == before
+
+
+def test_a_disk_that_takes_a_part_gets_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:7]))
+    with RunFolder(tmp_path) as run:
+        path = run.save(a_checkpoint(), 1)
+        run.log(RESULT)
+    assert load_checkpoint(path).training == {"epoch": 0}
+    assert len((tmp_path / "loss.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_new_folders_never_collide(tmp_path: Path) -> None:
-    seen = set()
-    for _ in range(3):
-        folder = new_folder(tmp_path, "mlp")
-        assert folder.name.startswith("mlp-")
-        folder.mkdir()
-        seen.add(folder)
-    assert len(seen) == 3
+    """Whoever makes a folder has it, also within one second; an empty one goes again."""
+    with (
+        new_folder(tmp_path / "ckpt", "mlp") as first,
+        new_folder(tmp_path / "ckpt", "mlp") as second,
+        new_folder(tmp_path / "ckpt", "mlp") as third,
+    ):
+        assert len({first, second, third}) == 3
+        assert all(folder.is_dir() and folder.name.startswith("mlp-") for folder in (first, second, third))
+        (second / "latest.json").write_bytes(b"{}")
+    assert list((tmp_path / "ckpt").iterdir()) == [second]
+    with new_folder(tmp_path / "other", "mlp"):
+        pass
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_removed_folder_is_said(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", tmp_path / "loss.csv") as run:
+        run.log(RESULT)
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(
+            OutputError, match=r"checkpoint_1\.json: cannot save: the run's folder was removed"
+        ):
+            run.save(a_checkpoint(), 1)
+    assert len((tmp_path / "loss.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_lock_file_that_was_swapped_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last owner removed it between our opening and our locking."""
     take, calls = runs._take, []
 
-    def swap_once(file):
+    def swap_once(descriptor):
         if not calls:
             (tmp_path / ".lock").unlink()
         calls.append(1)
-        take(file)
+        take(descriptor)
 
     monkeypatch.setattr(runs, "_take", swap_once)
     with RunFolder(tmp_path):
