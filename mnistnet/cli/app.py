@@ -17,6 +17,7 @@ from mnistnet.cli.export import export
 from mnistnet.cli.import_model import import_model
 from mnistnet.cli.info import info
 from mnistnet.cli.run import run
+from mnistnet.cli.signals import PIPE_CLOSED, end_in_order
 from mnistnet.cli.train import train
 from mnistnet.cli.verify import verify
 from mnistnet.errors import MnistnetError
@@ -63,6 +64,7 @@ def _mnistnet(
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code."""
+    end_in_order()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
@@ -78,7 +80,7 @@ def main() -> NoReturn:
     except SystemExit as stop:
         # a training that was stopped has said so; 1 is Typer's for a reader that stopped early
         code = 0 if stop.code == 1 else stop.code
-        if stop.code == 1:
+        if stop.code in (1, PIPE_CLOSED):
             _ignore_stdout()
     except MnistnetError as error:
         _leave(str(error), error.exit_code)

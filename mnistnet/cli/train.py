@@ -31,6 +31,7 @@ from mnistnet.cli.resume import (
     said_now,
     settings_on_resume,
 )
+from mnistnet.cli.signals import PIPE_CLOSED
 from mnistnet.errors import CheckpointError, DataError, DivergedError, MnistnetError, UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
@@ -258,10 +259,13 @@ def train(
     session = _Session(settings, _load(source), process_count, outputs)
     if augment_picture is not None:
         _draw_augmented(augment_picture, session)
-    if settings.members > 1:
-        _train_members(session, resume if ensemble is not None else None)
-    else:
-        _train_one(session, resumed, report=report)
+    try:
+        if settings.members > 1:
+            _train_members(session, resume if ensemble is not None else None)
+        else:
+            _train_one(session, resumed, report=report)
+    except BrokenPipeError:  # nobody reads on: quiet, but whoever asks shall not think that it was trained
+        sys.exit(PIPE_CLOSED)
 
 
 @dataclass(frozen=True)
@@ -722,6 +726,9 @@ def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> tu
                     done = f"{trainer.epoch} epochs and {trainer.step} steps"
                     warn(f"{signal.Signals(number).name}: stopped after {done}; saved as {path}")
                     sys.exit(128 + number)
+        except BrokenPipeError:
+            recorder.stopped()
+            raise
         except DivergedError as error:
             raise recorder.diverged(error, data.training) from error
         stopped = received()
