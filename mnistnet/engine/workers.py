@@ -269,9 +269,11 @@ class Workers:
             if code is not None:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 lines = self._log_of(rank - 1)
+                why = f": {lines[-1]}" if lines else ""
+                advice = "lower --batch-size; " if "MemoryError" in why else ""
                 raise WorkerError(
-                    f"worker {rank} of {self.ranks} {how}{': ' + lines[-1] if lines else ''}; "
-                    "checkpoints already written are intact"
+                    f"worker {rank} of {self.ranks} {how}{why}; "
+                    f"{advice}checkpoints already written are intact"
                 )
 
     def close(self) -> None:
@@ -320,8 +322,9 @@ class Workers:
             "spec": spec,
         }
         assert process.stdin is not None
-        process.stdin.write(json.dumps(order).encode() + b"\n")
-        process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: `check` says why
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.flush()
 
     def _log_of(self, index: int) -> list[str]:
         log = self._logs[index]

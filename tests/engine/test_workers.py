@@ -305,6 +305,21 @@ def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -
 
 
 @posix
+def test_a_worker_that_ends_before_it_is_told_anything_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    popen = subprocess.Popen
+
+    def end_first(*arguments, **options) -> subprocess.Popen:
+        process = popen(*arguments, **options)
+        process.wait()
+        return process
+
+    monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(workers_module.subprocess, "Popen", end_first)
+    with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
+        minibatches.step(1, 0, 64, 0.1)
+
+
+@posix
 def test_a_team_that_cannot_be_set_up_ends_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen] = []
     popen = subprocess.Popen
@@ -357,7 +372,7 @@ def test_a_worker_whose_work_is_over_ends_well() -> None:
 def test_a_worker_that_fails_says_what_it_was() -> None:
     workers = here("fail_at_once", [], {})
     try:
-        with pytest.raises(WorkerError, match="exit code 1: MemoryError: unable to allocate 5 GiB"):
+        with pytest.raises(WorkerError, match="MemoryError: unable to allocate 5 GiB; lower --batch-size;"):
             workers.rendezvous.await_others()
     finally:
         workers.close()
