@@ -61,6 +61,16 @@ class Dataset:
         return len(self.labels)
 
     @property
+    def inputs(self) -> npt.NDArray[np.uint8]:
+        """The images, as a training calls them (`Examples`)."""
+        return self.images
+
+    @property
+    def targets(self) -> npt.NDArray[np.intp]:
+        """The labels, as a training calls them."""
+        return self.labels
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         _, c, h, w = self.images.shape

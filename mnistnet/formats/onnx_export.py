@@ -31,12 +31,14 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
     Tanh,
     ZeroPad2d,
@@ -339,7 +341,8 @@ class OnnxSite:
         Raises:
             ExportError: a parameter is not finite.
         """
-        self.apply(operator, self.input, *map(self._weight, weights), **attributes)
+        values = self._layer.params
+        self.apply(operator, self.input, *(self.weight(name, values[name]) for name in weights), **attributes)
 
     def apply(self, operator: str, *inputs: str, step: str | None = None, **attributes: Any) -> str:
         """Add one node of several that a layer becomes.
@@ -366,8 +369,12 @@ class OnnxSite:
         """Add a constant; its name."""
         return self._graph.weight(f"{self._index}.{self._layer.kind}.{name}", np.asarray(value, np.float32))
 
-    def _weight(self, name: str) -> str:
-        values = self._layer.params[name]
+    def weight(self, name: str, values: FloatArray) -> str:
+        """Add a parameter of the layer, in whatever form; its name.
+
+        Raises:
+            ExportError: it is not finite.
+        """
         if not np.isfinite(values).all():
             raise ExportError(f"{self.where}: {name} is not finite: train again, with a lower learning rate")
         return self._graph.weight(f"{self._index}.{name}", values)
@@ -480,6 +487,19 @@ def _(layer: GELU, site: OnnxSite) -> None:
     twice = site.apply("Add", outer, site.number("one", 1.0), step="twice")
     weight = site.apply("Mul", twice, site.number("half", 0.5), step="weight")
     site.apply("Mul", x, weight)
+
+
+@add_nodes.register
+def _(layer: Sine, site: OnnxSite) -> None:
+    site.apply("Sin", site.apply("Mul", site.input, site.number("omega", layer.omega), step="angle"))
+
+
+@add_nodes.register
+def _(layer: FourierFeatures, site: OnnxSite) -> None:
+    frequencies = site.weight("frequencies", layer.params["frequencies"].T)
+    angle = site.apply("MatMul", site.input, frequencies, step="angle")
+    waves = [site.apply(operator, angle, step=operator.lower()) for operator in ("Cos", "Sin")]
+    site.apply("Concat", *waves, axis=1)
 
 
 @add_nodes.register

@@ -26,12 +26,14 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
     Tanh,
     ZeroPad2d,
@@ -167,10 +169,10 @@ def chain_of(graph: Graph, input_shape: Shape, index: IntArray) -> Chain:
             nodes.append(node)
     chain = Chain(graph, batch or PROBE, source.name, index, input_shape, constants, input_shape)
     while nodes:
-        activation = _activation(chain, nodes)
-        if activation is not None:
-            layer, region = activation
-            chain.add(layer)
+        found = _activation(chain, nodes) or _waves(chain, nodes)
+        if found is not None:
+            layer, parameters, region = found
+            chain.add(layer, **parameters)
             chain.value = region[-1].outputs[0]
             for _ in region:
                 nodes.popleft()
@@ -214,7 +216,11 @@ _CURVES: dict[str, FloatArray] = {
 """GELU's two forms on a grid: exporters put them together in many ways, from opset 20 on as one node."""
 
 
-def _activation(chain: Chain, nodes: Sequence[Node]) -> tuple[Layer, list[Node]] | None:
+_Found = tuple[Layer, dict[str, AnyArray], list[Node]]
+"""A layer that several nodes are together, its parameters, and these nodes."""
+
+
+def _activation(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
     """A layer that a group of nodes computes together, known by its curve, and the nodes."""
     values = {**chain.constants, chain.value: _GRID}
     inside = {chain.value}
@@ -231,8 +237,30 @@ def _activation(chain: Chain, nodes: Sequence[Node]) -> tuple[Layer, list[Node]]
             curve = values[node.outputs[0]].reshape(-1)
             for name, expected in _CURVES.items():
                 if curve.shape == expected.shape and np.abs(curve - expected).max() < CURVE_TOLERANCE:
-                    return GELU(name), region
+                    return GELU(name), {}, region
         inside |= set(node.outputs)
+    return None
+
+
+def _waves(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
+    """A sine with its factor, or the cosines and sines of one product side by side."""
+    region = list(islice(nodes, 4))
+    operators = [node.op_type for node in region]
+    if operators[:2] == ["Mul", "Sin"] and region[1].inputs == region[0].outputs:
+        factors = [chain.constants[name] for name in region[0].inputs if name in chain.constants]
+        read = {name for node in islice(nodes, 2, None) for name in node.inputs}
+        alone = not read & set(region[0].outputs)
+        if len(factors) == 1 and factors[0].size == 1 and factors[0].item() > 0 and alone:
+            return Sine(factors[0].item()), {}, region[:2]
+    if operators == ["MatMul", "Cos", "Sin", "Concat"] and chain.index.ndim == 1 and chain.in_order:
+        product, cosine, sine, both = region
+        apart = cosine.inputs == sine.inputs == product.outputs
+        ordered = both.inputs == (*cosine.outputs, *sine.outputs) and both.attributes["axis"] in (1, -1)
+        if product.inputs[0] == chain.value and product.inputs[1] in chain.constants and apart and ordered:
+            frequencies = chain.constants[product.inputs[1]].T
+            if frequencies.ndim == 2 and frequencies.shape[1:] == chain.index.shape:
+                chain.as_features()
+                return FourierFeatures(len(frequencies)), {"frequencies": frequencies}, region
     return None
 
 
@@ -524,6 +552,11 @@ def _sigmoid(chain: Chain, node: Node) -> None:  # noqa: ARG001
 @_layer("Tanh")
 def _tanh(chain: Chain, node: Node) -> None:  # noqa: ARG001
     chain.add(Tanh())
+
+
+@_layer("Sin")
+def _sine(chain: Chain, node: Node) -> None:  # noqa: ARG001
+    chain.add(Sine(1.0))
 
 
 @_layer("Gelu")

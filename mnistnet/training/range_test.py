@@ -7,7 +7,7 @@ from math import inf, isfinite
 
 import numpy as np
 
-from mnistnet.data.dataset import Dataset
+from mnistnet.data.points import Examples
 from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.errors import DivergedError
 from mnistnet.models import Classifier
@@ -34,7 +34,7 @@ class RangeTest:
     """`CAUTION` times the rate at which the smoothed loss falls fastest by the rate's logarithm."""
 
 
-def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -> RangeTest:
+def range_test(classifier: Classifier, config: TrainingConfig, train: Examples) -> RangeTest:
     """Take `STEPS` steps with learning rates from `LOWEST` to `HIGHEST` (Smith 2017, sec. 3.3).
 
     A copy of the network is trained; the classifier stays as it is. The batches are those of the first epoch.
@@ -54,8 +54,8 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Dataset) -
     average, lowest = 0.0, inf
     with Minibatches(
         network,
-        train.images,
-        train.labels,
+        train.inputs,
+        train.targets,
         loss=loss_of(network, config),
         optimizer=config.optimizer,
         batch_size=size,

@@ -11,6 +11,7 @@ import numpy as np
 
 from mnistnet.data.confidence import calibrate
 from mnistnet.data.dataset import Dataset
+from mnistnet.data.points import Examples
 from mnistnet.engine.arrays import FloatArray, IntArray
 from mnistnet.engine.losses import LOSSES, Loss, loss_for
 from mnistnet.engine.minibatch import AVERAGE, Minibatches, choose_workers
@@ -191,7 +192,7 @@ class Trainer:
         )
 
     def run(
-        self, train: Dataset, validation: Dataset | None = None
+        self, train: Examples, validation: Dataset | None = None
     ) -> Generator[StepResult | EpochResult, None, None]:
         """Train from where the training is; the caller prints, saves and stops (by leaving the loop).
 
@@ -217,8 +218,8 @@ class Trainer:
         try:
             with Minibatches(
                 network,
-                train.images,
-                train.labels,
+                train.inputs,
+                train.targets,
                 loss=loss_of(network, config),
                 optimizer=config.optimizer,
                 batch_size=config.batch_size,
@@ -274,7 +275,7 @@ class Trainer:
             self._model.network.place(result.copy())
 
     def _epochs(
-        self, minibatches: Minibatches, pace: Pace, train: Dataset, validation: Dataset | None
+        self, minibatches: Minibatches, pace: Pace, train: Examples, validation: Dataset | None
     ) -> Iterator[StepResult | EpochResult]:
         over = False
         while not over:
@@ -295,7 +296,7 @@ class Trainer:
             yield replace(result, is_last=over)
 
     def _epoch(
-        self, minibatches: Minibatches, pace: Pace, train: Dataset, order: IntArray
+        self, minibatches: Minibatches, pace: Pace, train: Examples, order: IntArray
     ) -> Generator[StepResult, None, EpochResult]:
         """What is left of an epoch."""
         count, size = len(train), self.config.batch_size
@@ -351,9 +352,9 @@ class Trainer:
             result, validation_loss=found.loss, validation_accuracy=found.accuracy, is_best=is_best
         )
 
-    def _diverged(self, loss: str, step: int, train: Dataset, batch: IntArray) -> DivergedError:
+    def _diverged(self, loss: str, step: int, train: Examples, batch: IntArray) -> DivergedError:
         network, config = self.classifier.network, self.config
-        broken = _first_broken_layer(network, self.classifier.pixels.apply(train.images[batch]))
+        broken = _first_broken_layer(network, self.classifier.pixels.apply(train.inputs[batch]))
         where = "" if broken is None else f" and layer {broken} ({network.layers[broken].kind}) is not finite"
         clip = "" if config.clip_norm is not None else " or --clip-norm 1"
         return DivergedError(

@@ -23,12 +23,14 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
     Tanh,
     ZeroPad2d,
@@ -54,6 +56,7 @@ EXAMPLES = [
     Example(Dense(4), (6,), (4,)),
     Example(Dense(1), (1,), (1,)),
     Example(Dense(33), (5,), (33,)),
+    Example(Dense(3, bound=0.5), (4,), (3,)),
     Example(Conv2d(3, (2, 2)), (2, 4, 5), (3, 3, 4)),
     Example(Conv2d(2, (3, 2), stride=(2, 1), padding=(1, 0)), (3, 5, 4), (2, 3, 3)),
     Example(Conv2d(2, (2, 3), stride=(1, 2), padding=(0, 2)), (1, 4, 4), (2, 3, 3)),
@@ -93,6 +96,11 @@ EXAMPLES = [
     Example(GELU(), (2, 3, 4), (2, 3, 4)),
     Example(GELU(), (9,), (9,)),
     Example(GELU("tanh"), (2, 3, 4), (2, 3, 4)),
+    Example(Sine(2.0), (2, 3, 4), (2, 3, 4)),
+    Example(Sine(), (9,), (9,)),
+    Example(FourierFeatures(3, 0.25), (2,), (6,)),
+    Example(FourierFeatures(1), (1,), (2,)),
+    Example(FourierFeatures(20, 0.1), (5,), (40,)),
     Example(BatchNorm(), (2, 3, 4), (2, 3, 4)),
     Example(BatchNorm(epsilon=0.5, momentum=1.0), (7,), (7,)),
     Example(Dropout(0.25), (2, 3, 4), (2, 3, 4)),
@@ -166,7 +174,7 @@ def test_configuration_survives_json(example):
     assert type(again) is type(example.layer)
     assert again == example.layer
     assert json.dumps(again.config()) == text
-    defaulted = {"dilation", "groups"}  # which conv2d leaves out where they are 1
+    defaulted = {"dilation", "groups", "bound"}  # left out where they say nothing
     assert set(again.config()) | defaulted == {f.name for f in fields(again) if f.init} | defaulted
 
 

@@ -96,7 +96,8 @@ def test_a_pool_never_passes_what_does_not_commute():
 
 def test_only_bias_and_relus_commute_with_a_maximum():
     """Softmax, Flatten and all that is registered later have to say so themselves."""
-    configs = {"dense": [1], "conv2d": [1, (1, 1)], "max_pool2d": [(1, 1)], "avg_pool2d": [(1, 1)]}
+    configs = {"dense": [1], "fourier_features": [1]}
+    configs |= {"conv2d": [1, (1, 1)], "max_pool2d": [(1, 1)], "avg_pool2d": [(1, 1)]}
     examples = [cls(*configs.get(kind, [])) for kind, cls in LAYER_KINDS.items()]
     operations = [operation for layer in examples for operation in layer.operations()]
     assert {type(op).__name__ for op in operations if op.commutes_with_max} == {

@@ -23,12 +23,14 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
     Tanh,
     ZeroPad2d,
@@ -114,7 +116,7 @@ def test_layers_of_all_kinds_come_back() -> None:
         GELU("tanh"),
         Tanh(),
     ]
-    kinds += [GlobalAvgPool(), GELU()]
+    kinds += [GlobalAvgPool(), GELU(), FourierFeatures(2, 0.5), Dense(3, bound=0.25), Sine(2.0)]
     layers = [*kinds, *tiny().classifier.network.layers[5:]]
     network = Network(layers, (3, 4, 4)).initialize(0)
     data = encode_checkpoint(Checkpoint(Classifier(network, ("a", "b", "c")), {}))

@@ -17,12 +17,14 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     GlobalAvgPool,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
     Tanh,
     ZeroPad2d,
@@ -59,6 +61,7 @@ anywhere = st.one_of(
     st.builds(LeakyReLU, st.sampled_from([0.0, 0.01, 0.3])),
     st.just(Sigmoid()),
     st.just(Tanh()),
+    st.builds(Sine, st.sampled_from([0.5, 2.0])),
     st.builds(GELU, st.sampled_from(["none", "tanh"])),
     st.builds(BatchNorm, st.sampled_from([1e-5, 1e-3])),
     st.builds(Dropout, st.sampled_from([0.2, 0.5])),
@@ -81,7 +84,8 @@ def classifiers(draw: st.DrawFn) -> Classifier:
         layers.append(layer)
     layers.append(draw(st.sampled_from([Flatten(), Flatten(), GlobalAvgPool()])))
     for _ in range(draw(st.integers(0, 2))):
-        layers += [Dense(draw(st.integers(1, 6))), draw(anywhere)]
+        between = st.one_of(anywhere, st.builds(FourierFeatures, st.integers(1, 4)))
+        layers += [Dense(draw(st.integers(1, 6))), draw(between)]
     layers += [Dense(draw(st.integers(1, 5))), draw(st.sampled_from([Softmax(), Sigmoid()]))]
     network = Network(layers, shape)
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

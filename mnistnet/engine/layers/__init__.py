@@ -10,6 +10,7 @@ from mnistnet.engine.layers.gelu import GELU
 from mnistnet.engine.layers.normalization import BatchNorm
 from mnistnet.engine.layers.padding import ZeroPad2d
 from mnistnet.engine.layers.pool import AvgPool2d, GlobalAvgPool, MaxPool2d
+from mnistnet.engine.layers.waves import FourierFeatures, Sine, siren_bound
 
 __all__ = [
     "GELU",
@@ -20,14 +21,17 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "FourierFeatures",
     "GlobalAvgPool",
     "Layer",
     "LeakyReLU",
     "MaxPool2d",
     "ReLU",
     "Sigmoid",
+    "Sine",
     "Softmax",
     "Tanh",
     "ZeroPad2d",
     "layer_from_config",
+    "siren_bound",
 ]

@@ -170,7 +170,8 @@ class Layer(ABC):
         """Those of the parameters that are measured, not trained: each with its momentum.
 
         In training a layer leaves what it measures in ``Site.gradients`` under the same name, and a step
-        moves the parameter there: ``running += momentum (measured - running)``.
+        moves the parameter there: ``running += momentum (measured - running)``. With momentum 0 a parameter
+        stays as it was drawn.
         """
         return {}
 

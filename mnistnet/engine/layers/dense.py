@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import prod, sqrt
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mnistnet.engine.layers.base import (
     Operation,
     Site,
     call,
+    check_number,
     check_size,
     he_normal,
 )
@@ -32,13 +34,26 @@ class Dense(Layer, kind="dense"):
     """``y = W x + b`` on features: x (N, F in), W (F out, F in), b (F out,), y (N, F out).
 
     dW = sum over n of dy x^T, db = sum over n of dy, dx = W^T dy.
+
+    With a ``bound`` the first weights are uniform in -bound .. bound and the biases in +-1 / sqrt(F in), as
+    what comes next may want them (see `Sine`); without one they are He's.
     """
 
     out_features: int
+    bound: float | None = None
     batch_first = True
 
     def __post_init__(self) -> None:
         check_size("out_features", self.out_features)
+        if self.bound is not None:
+            self.bound = check_number("bound", self.bound, 0.0, 1e6)
+
+    def config(self) -> dict[str, Any]:
+        """The init fields; ``bound`` only where there is one, as in older files."""
+        config = super().config()
+        if self.bound is None:
+            del config["bound"]
+        return config
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(F out,); expects features (F in,)."""
@@ -51,9 +66,15 @@ class Dense(Layer, kind="dense"):
         return {"weight": (self.out_features, prod(input_shape)), "bias": (self.out_features,)}
 
     def initialize(self, input_shape: Shape, rng: np.random.Generator) -> None:
-        """He-normal weights; biases off zero (`FIRST_BIAS`)."""
-        he_normal(self.params["weight"], prod(input_shape), rng)
-        self.params["bias"][...] = FIRST_BIAS
+        """He-normal weights and biases off zero (`FIRST_BIAS`), or both uniform."""
+        weight, bias = self.params["weight"], self.params["bias"]
+        fan_in = prod(input_shape)
+        if self.bound is None:
+            he_normal(weight, fan_in, rng)
+            bias[...] = FIRST_BIAS
+        else:
+            weight[...] = rng.uniform(-self.bound, self.bound, weight.shape)
+            bias[...] = rng.uniform(-1.0, 1.0, bias.shape) / sqrt(fan_in)
 
     def operations(self) -> Sequence[Operation]:
         """The matrix product, then the bias."""

@@ -26,6 +26,7 @@ KINDS = frozenset(
     {
         *("conv2d", "dense", "flatten", "max_pool2d", "avg_pool2d", "global_avg_pool"),
         *("batch_norm", "dropout", "relu", "leaky_relu", "gelu", "sigmoid", "tanh", "softmax", "zero_pad2d"),
+        *("fourier_features", "sine"),
     }
 )
 """The kinds of layers that ``forward.js`` can do."""

@@ -88,6 +88,16 @@ const LAYERS = {
       ? (v / 2) * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)))
       : (v / 2) * (1 + errorFunction(v / Math.SQRT2))),
 
+  sine: elementwise((v, {omega}) => Math.sin(omega * v)),
+
+  /** The cosines of all sums over i of w[k, i] x[i], then their sines */
+  fourier_features(layer, {data}) {
+    const {frequencies} = layer.parameters;
+    const angles = Array.from({length: layer.waves}, (_, k) =>
+      data.reduce((total, v, i) => total + frequencies[k * data.length + i] * v, 0));
+    return {shape: layer.output, data: Float32Array.from([...angles.map(Math.cos), ...angles.map(Math.sin)])};
+  },
+
   sigmoid: elementwise((v) => 1 / (1 + Math.exp(-v))),
 
   /** In use it leaves everything as it is. */
