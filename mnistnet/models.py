@@ -25,7 +25,7 @@ from mnistnet.errors import ShapeError, UsageError
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, the names of its classes, and what a byte of a picture means to it.
+    """A network, the names of its classes or values, and what a byte of a picture means to it.
 
     The input pipeline travels with the model: whoever runs or exports it never guesses.
     """
@@ -40,7 +40,7 @@ class Classifier:
 
     @property
     def input_shape(self) -> Shape:
-        """(C, H, W) of a picture."""
+        """(C, H, W) of a picture; (F,) of what takes numbers."""
         return self.network.input_shape
 
     @property

@@ -47,6 +47,15 @@ def check_last_layer(where: object, kind: str) -> None:
         raise CheckpointError(f"{where}: the last layer should be softmax or sigmoid, found {kind}")
 
 
+def check_pictures(where: object, input_shape: tuple[int, ...]) -> None:
+    """Raise CheckpointError unless a network with this input, (C, H, W) or (F,), takes pictures."""
+    if len(input_shape) != 3:
+        raise CheckpointError(
+            f"{where}: expected a network that takes pictures, found one of {input_shape[0]} numbers; "
+            "what has learned a picture is drawn and trained by mnistnet reconstruct"
+        )
+
+
 def need_extra(flag: str, package: str, extra: str) -> None:
     """Make sure of an optional package before any work is done that needs it in the end.
 

@@ -63,8 +63,12 @@ def _read(path: Path, size_limit: int) -> tuple[Path, Checkpoint]:
 def _print_summary(path: Path, summary: Summary) -> None:
     shift = f" {summary.shift:+.6g}" if summary.shift else ""
     typer.echo(f"{path}: {summary.model}")
-    typer.echo(f"Input:   {_by(summary.input_shape)}, a byte times {summary.scale:.6g}{shift}")
-    typer.echo(f"Classes: {', '.join(summary.classes)}\n")
+    if len(summary.input_shape) == 3:
+        typer.echo(f"Input:   {_by(summary.input_shape)}, a byte times {summary.scale:.6g}{shift}")
+        typer.echo(f"Classes: {', '.join(summary.classes)}\n")
+    else:
+        typer.echo(f"Input:   {summary.input_shape[0]} numbers")
+        typer.echo(f"Output:  {', '.join(summary.classes)}\n")
     header = ("#", "layer", "settings", "output", "parameters", "multiply-adds")
     rows = [_layer_row(index, layer) for index, layer in enumerate(summary.layers)]
     total = ("", "", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}")

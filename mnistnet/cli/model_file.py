@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.cli.console import read_classifier
+from mnistnet.cli.console import check_pictures, read_classifier
 from mnistnet.cli.resume import ensemble_settings
 from mnistnet.errors import CheckpointError, UsageError
 
@@ -69,7 +69,7 @@ def read_model(
     input_scale: float | None = None,
     input_shift: float | None = None,
 ) -> Foreign:
-    """Whatever gives probabilities: a checkpoint, an ensemble, an ONNX model, an rsnet checkpoint.
+    """What gives probabilities of pictures: a checkpoint, an ensemble, an ONNX model, an rsnet checkpoint.
 
     Args:
         path: the file; what it is is seen from its name and its first bytes.
@@ -97,7 +97,9 @@ def read_model(
     for flag, value in (("--input-shape", shape), ("--input-scale", pixels)):
         if value is not None:
             raise UsageError(f"{flag}: is for ONNX and rsnet models; {path} says it itself")
-    return Foreign(read_classifiers(path, size_limit))
+    found = read_classifiers(path, size_limit)
+    check_pictures(path, found.input_shape)
+    return Foreign(found)
 
 
 def _input_shape(text: str | None) -> tuple[int, int, int] | None:

@@ -17,6 +17,7 @@ from mnistnet.cli.console import (
     DEFAULT_SIZE_LIMIT,
     bar,
     check_last_layer,
+    check_pictures,
     class_counts,
     need_extra,
     percent,
@@ -236,6 +237,7 @@ def train(
         before = ensemble = ensemble_settings(resume)
         if before is None:
             resumed = find_resumed(resume)
+            check_pictures(resumed.path, resumed.checkpoint.classifier.input_shape)
             before = resumed.settings
         settings = settings_on_resume(context, settings, before)
     folder = checkpoint_folder or (resume if ensemble is not None else None)
@@ -603,6 +605,7 @@ def _described(path: Path, data: Dataset, seed: int) -> Classifier:
 
     architecture = load_architecture(path)
     check_last_layer(path, architecture.layers[-1].kind)
+    check_pictures(path, architecture.input_shape)
     network = Network(architecture.layers, architecture.input_shape)
     _check_fit(path, network, data)
     names = architecture.class_names or data.class_names

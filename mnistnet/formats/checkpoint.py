@@ -75,7 +75,7 @@ class Architecture:
 
     layers: tuple[Layer, ...]
     input_shape: Shape
-    """(C, H, W)."""
+    """(C, H, W), or (F,)."""
     class_names: tuple[str, ...] | None
     """None where the file names no classes; otherwise one for each output."""
     pixels: PixelScale
@@ -158,12 +158,10 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
 
     Raises:
         CheckpointError: a weight is not finite, an entry of ``training`` is no plain JSON value, the
-            network is not float32, does not read images, or its outputs and classes differ in number.
+            network is not float32, or its outputs and classes differ in number.
     """
     classifier = checkpoint.classifier
     network = classifier.network
-    if len(network.input_shape) != 3:
-        raise CheckpointError(f"input: expected (C, H, W) images, found {network.input_shape}")
     _check_classes(classifier.class_names, network.output_shape)
     training = dict(checkpoint.training)
     input_form = _input_form(network.input_shape, classifier.pixels)
@@ -193,13 +191,12 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
         CheckpointError: ``where: what was expected, what was found``, without the file's name.
     """
     head = _validated(_document(data, (CHECKPOINT,)), _CheckpointForm)
-    shape = (head.input.channels, head.input.height, head.input.width)
+    shape, pixels = _read_input(head.input)
     layers, output_shape, parameters = _read_layers(head.layers, shape, with_parameters=True)
     _check_classes(head.classes, output_shape)
     network = Network(layers, shape)
     for name, view in network.parameters().items():
         view[...] = parameters[name]
-    pixels = PixelScale(head.input.scale, head.input.shift)
     classifier = Classifier(network, tuple(head.classes), pixels, head.model, head.confidence_threshold)
     state = None if head.state is None else _read_state(head.state, network)
     return Checkpoint(classifier, head.training, state)
@@ -212,13 +209,11 @@ def decode_architecture(data: bytes) -> Architecture:
         CheckpointError: ``where: what was expected, what was found``, without the file's name.
     """
     head = _validated(_document(data, (ARCHITECTURE, CHECKPOINT)), _ArchitectureForm)
-    shape = (head.input.channels, head.input.height, head.input.width)
+    shape, pixels = _read_input({"scale": PixelScale.scale, "shift": PixelScale.shift, **head.input})
     layers, output_shape, _ = _read_layers(head.layers, shape, with_parameters=False)
     names = None if head.classes is None else tuple(head.classes)
     _check_classes(names, output_shape)
-    return Architecture(
-        tuple(layers), shape, names, PixelScale(head.input.scale, head.input.shift), head.model
-    )
+    return Architecture(tuple(layers), shape, names, pixels, head.model)
 
 
 class _Form(BaseModel):
@@ -233,7 +228,7 @@ _SHARE = Field(None, gt=0, le=1, allow_inf_nan=False)
 _FACTOR = Field(ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
 
 
-class _InputForm(_Form):
+class _PicturesForm(_Form):
     channels: int = _SIZE
     height: int = _SIZE
     width: int = _SIZE
@@ -241,9 +236,10 @@ class _InputForm(_Form):
     shift: float = _FACTOR
 
 
-class _ArchitectureInputForm(_InputForm):
-    scale: float = Field(PixelScale.scale, ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
-    shift: float = Field(PixelScale.shift, ge=-3.4e38, le=3.4e38, allow_inf_nan=False)
+class _FeaturesForm(_Form):
+    features: int = _SIZE
+    scale: float = _FACTOR
+    shift: float = _FACTOR
 
 
 class _StateForm(_Form):
@@ -255,7 +251,7 @@ class _CheckpointForm(_Form):
     format: str
     version: int
     model: str
-    input: _InputForm
+    input: dict[str, Any]
     classes: list[str]
     confidence_threshold: float | None = _SHARE
     layers: list[dict[str, Any]]
@@ -268,7 +264,7 @@ class _ArchitectureForm(_Form):
     format: str
     version: int
     model: str = "custom"
-    input: _ArchitectureInputForm
+    input: dict[str, Any]
     classes: list[str] | None = None
     confidence_threshold: float | None = _SHARE
     layers: list[dict[str, Any]]
@@ -280,13 +276,21 @@ class _ArchitectureForm(_Form):
 _AnyForm = TypeVar("_AnyForm", bound=_Form)
 
 
-def _validated(document: dict[str, Any], form: type[_AnyForm]) -> _AnyForm:
-    """The document as ``form``; pydantic's first complaint becomes ours."""
+def _read_input(item: dict[str, Any]) -> tuple[Shape, PixelScale]:
+    """What a network takes: pictures, or so many features."""
+    if "features" in item:
+        features = _validated(item, _FeaturesForm, "input")
+        return (features.features,), PixelScale(features.scale, features.shift)
+    form = _validated(item, _PicturesForm, "input")
+    return (form.channels, form.height, form.width), PixelScale(form.scale, form.shift)
+
+
+def _validated(document: dict[str, Any], form: type[_AnyForm], where: str = "") -> _AnyForm:
+    """The document, or the member ``where`` of it, as ``form``; pydantic's first complaint becomes ours."""
     try:
         return form.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        where = ""
         for step in first["loc"]:
             where = f"{where}[{step}]" if isinstance(step, int) else member(where, step)
         match first["type"]:
@@ -471,14 +475,9 @@ def _looks_like_checkpoint(path: Path) -> bool:
 
 
 def _input_form(shape: Shape, pixels: PixelScale) -> dict[str, JSON]:
-    channels, height, width = shape
-    return {
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "scale": float(pixels.scale),
-        "shift": float(pixels.shift),
-    }
+    names = ("channels", "height", "width") if len(shape) == 3 else ("features",)
+    sizes = zip(names, shape, strict=True)
+    return {**dict(sizes), "scale": float(pixels.scale), "shift": float(pixels.shift)}
 
 
 def _state_text(state: SavedState, network: Network) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -50,12 +49,17 @@ from mnistnet.formats.onnx_reference import run_reference
 from mnistnet.models import Classifier, Ensemble
 
 INPUT = "images"
+FEATURES = "features"
+"""The name of the input of a network that takes numbers, not pictures."""
 OUTPUT = "probabilities"
 LOGITS = "logits"
 BATCH = "N"
 """The name of the graph's dynamic batch axis."""
 GOLDEN_INPUT, GOLDEN_OUTPUT = "golden_input", "golden_output"
-"""Metadata entries: a picture's bytes (C, H, W) in base64, and the graph's output for it as a JSON list."""
+"""Metadata entries: a picture's bytes (C, H, W) in base64, and the graph's output for it as a JSON list.
+
+Of a network that takes numbers they are float32, little-endian.
+"""
 ACTIVATION, NO_ACTIVATION = "activation", "none"
 """Metadata entry of a model whose output is logits: the kind of layer that makes probabilities of them."""
 INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
@@ -129,12 +133,13 @@ class OnnxForm:
             raise ExportError(f"layer {len(layers)} ({last.kind}): logits are what a softmax or sigmoid gets")
         return tuple(layers)
 
-    def inputs(self, images: npt.NDArray[np.uint8]) -> AnyArray:
-        """What the graph is given for pictures (N, C, H, W)."""
-        return images if self.bytes_in else images.astype(np.float32) / np.float32(255.0)
+    def inputs(self, images: AnyArray) -> AnyArray:
+        """What the graph is given for pictures (N, C, H, W); floats (N, F) are taken as they are."""
+        as_they_are = self.bytes_in or images.dtype != np.uint8
+        return images if as_they_are else images.astype(np.float32) / np.float32(255.0)
 
-    def expected(self, model: Classifier | Ensemble, images: npt.NDArray[np.uint8]) -> FloatArray:
-        """What the engine says the graph's output is for pictures (N, C, H, W)."""
+    def expected(self, model: Classifier | Ensemble, images: AnyArray) -> FloatArray:
+        """What the engine says the graph's output is for pictures (N, C, H, W) or numbers (N, F)."""
         if not self.logits:
             return model.probabilities(images)
         (classifier,) = model.members
@@ -167,7 +172,7 @@ def export_onnx(
     classifier: Classifier | Ensemble,
     path: Path,
     *,
-    images: npt.NDArray[np.uint8],
+    images: AnyArray,
     form: OnnxForm = DEFAULT_FORM,
 ) -> ExportReport:
     """Write a classifier as ONNX, if and only if the graph computes what the engine computes.
@@ -175,8 +180,9 @@ def export_onnx(
     Args:
         classifier: what to export; an ensemble becomes one graph that averages.
         path: the file to create or replace.
-        images: (N, C, H, W) uint8, real images for the proof, at least one. The first `PROOF_IMAGES` are
-            used, fewer of a large network. The first of all goes into the file's metadata.
+        images: (N, C, H, W) uint8, real images for the proof, at least one; of a network that takes numbers
+            (N, F) float32. The first `PROOF_IMAGES` are used, fewer of a large network. The first of all goes
+            into the file's metadata.
         form: what the model looks like from outside.
 
     Raises:
@@ -191,7 +197,9 @@ def export_onnx(
     _add_metadata(
         model,
         {
-            GOLDEN_INPUT: base64.b64encode(images[0].tobytes()).decode("ascii"),
+            GOLDEN_INPUT: base64.b64encode(
+                images[0].astype(images.dtype.newbyteorder("<")).tobytes()
+            ).decode(),
             GOLDEN_OUTPUT: json.dumps(expected[0].tolist()),
         },
     )
@@ -216,10 +224,17 @@ def to_onnx(classifier: Classifier | Ensemble, form: OnnxForm = DEFAULT_FORM) ->
     graph. The same classifier gives the same model, bit for bit. It is not checked here, see `export_onnx`.
 
     Raises:
-        ExportError: a weight is not finite, a layer has no ONNX form, or there are no logits.
+        ExportError: a weight is not finite, a layer has no ONNX form, or there are no logits or bytes.
     """
     graph = _Graph()
     members = classifier.members
+    source, meaning = INPUT, form.meaning
+    if len(classifier.input_shape) == 1:
+        if form.bytes_in:
+            raise ExportError(
+                f"--input uint8: the network takes {classifier.input_shape[0]} numbers, no pictures"
+            )
+        source, meaning = FEATURES, "numbers, taken as they are"
     if len(members) == 1:
         _add_network(graph, members[0], form, form.output)
     else:
@@ -235,7 +250,7 @@ def to_onnx(classifier: Classifier | Ensemble, form: OnnxForm = DEFAULT_FORM) ->
     proto = helper.make_graph(
         graph.nodes,
         classifier.name,
-        [_tensor_info(INPUT, input_type, shape, form.meaning)],
+        [_tensor_info(source, input_type, shape, meaning)],
         [
             _tensor_info(
                 form.output,
@@ -263,7 +278,7 @@ def to_onnx(classifier: Classifier | Ensemble, form: OnnxForm = DEFAULT_FORM) ->
         {
             "classes": json.dumps(classifier.class_names, ensure_ascii=False),
             "model": classifier.name,
-            "input": f"{'uint8' if form.bytes_in else 'float32'} ({axes}): {form.meaning}",
+            "input": f"{'uint8' if form.bytes_in else 'float32'} ({axes}): {meaning}",
             INPUT_SCALE: repr(form.pixels.scale),
             INPUT_SHIFT: repr(form.pixels.shift),
         },
@@ -276,7 +291,10 @@ def _add_network(
 ) -> None:
     """Add a network's nodes, from the graph's input to ``output``; all names begin with ``prefix``."""
     layers = form.layers(classifier.network)
-    value = _normalize(graph, INPUT, classifier.pixels, form, prefix)
+    if len(classifier.input_shape) == 1:
+        value = FEATURES
+    else:
+        value = _normalize(graph, INPUT, classifier.pixels, form, prefix)
     outputs = [f"{prefix}{index}.{layer.kind}" for index, layer in enumerate(layers)]
     outputs[-1] = output
     below = ""
@@ -546,15 +564,13 @@ def _tensor_info(
     return helper.make_tensor_value_info(name, element_type, shape, doc_string=meaning)
 
 
-def _proof_images(
-    classifier: Classifier | Ensemble, images: npt.NDArray[np.uint8], form: OnnxForm
-) -> npt.NDArray[np.uint8]:
+def _proof_images(classifier: Classifier | Ensemble, images: AnyArray, form: OnnxForm) -> AnyArray:
     """The images that the proof uses, if they are any and fit; whole batches where their size is fixed."""
     shape = classifier.input_shape
-    if images.dtype != np.uint8 or images.shape[1:] != shape:
-        raise ExportError(
-            f"images for the self-check: expected uint8 {shape} each, found {images.dtype} {images.shape[1:]}"
-        )
+    kind = np.dtype(np.uint8 if len(shape) == 3 else np.float32)
+    if images.dtype != kind or images.shape[1:] != shape:
+        found = f"{images.dtype} {images.shape[1:]}"
+        raise ExportError(f"images for the self-check: expected {kind} {shape} each, found {found}")
     if not len(images):
         raise ExportError("images for the self-check: expected at least one, found none")
     work = sum(member.network.multiply_adds for member in classifier.members)
@@ -563,7 +579,7 @@ def _proof_images(
     return images[np.arange(-(-len(images) // batch) * batch) % len(images)]
 
 
-def _self_check(data: bytes, form: OnnxForm, images: npt.NDArray[np.uint8], expected: FloatArray) -> float:
+def _self_check(data: bytes, form: OnnxForm, images: AnyArray, expected: FloatArray) -> float:
     """The largest difference between the serialized model's output for ``images`` and what is expected.
 
     Raises:

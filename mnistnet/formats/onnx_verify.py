@@ -21,6 +21,7 @@ from mnistnet.files import read_limited
 from mnistnet.formats.checkpoint import SIZE_LIMIT, SIZE_LIMIT_FLAG
 from mnistnet.formats.onnx_executor import run_graph
 from mnistnet.formats.onnx_export import (
+    FEATURES,
     GOLDEN_INPUT,
     GOLDEN_OUTPUT,
     INPUT_SCALE,
@@ -116,7 +117,8 @@ def _golden(graph: Graph) -> _Golden:
     sizes = (source.shape or ())[1:]
     batch = (source.shape or (None,))[0] or 1
     try:
-        picture = np.frombuffer(base64.b64decode(graph.metadata[GOLDEN_INPUT], validate=True), np.uint8)
+        data = base64.b64decode(graph.metadata[GOLDEN_INPUT], validate=True)
+        picture = np.frombuffer(data, "<f4" if source.name == FEATURES else np.uint8)
         picture = picture.reshape([size or 0 for size in sizes])
         row = np.array(json.loads(graph.metadata[GOLDEN_OUTPUT]), np.float64)
         scale, shift = (np.float32(graph.metadata[key]) for key in (INPUT_SCALE, INPUT_SHIFT))
@@ -124,7 +126,8 @@ def _golden(graph: Graph) -> _Golden:
         raise CheckpointError(f"its golden input or output is damaged: {error!s:.200}") from error
     if batch * max(picture.size, row.size) > limits.MOST_PIXELS:
         raise CheckpointError(f"a batch of {batch}: expected at most {limits.MOST_PIXELS} values")
-    values = picture if source.dtype == np.uint8 else picture.astype(np.float32) * scale + shift
+    as_it_is = source.dtype == np.uint8 or source.name == FEATURES
+    values = picture if as_it_is else picture.astype(np.float32) * scale + shift
     return _Golden(np.repeat(values[None], batch, axis=0), np.repeat(row[None], batch, axis=0))
 
 

@@ -268,6 +268,10 @@ def encode_rsnet(classifier: Classifier) -> bytes:
             layers.append(_tagged(layer, where))
         except CheckpointError as error:
             raise ExportError(str(error)) from error
+    if len(classifier.input_shape) != 3:
+        raise ExportError(
+            f"rsnet takes pictures: expected an input of (C, H, W), found {classifier.input_shape}"
+        )
     c, h, w = classifier.network.input_shape
     size = {"channels": c, "height": h, "width": w}
     scale = {"scale": float(classifier.pixels.scale), "shift": float(classifier.pixels.shift)}

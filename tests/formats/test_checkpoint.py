@@ -44,7 +44,12 @@ from mnistnet.formats import (
     load_checkpoint,
     save_checkpoint,
 )
-from mnistnet.formats.checkpoint import SavedState, decode_checkpoint, encode_checkpoint
+from mnistnet.formats.checkpoint import (
+    SavedState,
+    decode_architecture,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from mnistnet.models import MODELS, Classifier, build
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "checkpoint-format.md"
@@ -124,6 +129,36 @@ def test_layers_of_all_kinds_come_back() -> None:
     assert back.layers == network.layers
     assert back.vector.tobytes() == network.vector.tobytes()
     assert {layer.kind for layer in (*layers, *tiny().classifier.network.layers)} == set(LAYER_KINDS)
+
+
+def test_networks_of_features_come_back() -> None:
+    """Such as one from coordinates to a colour: numbers in, no pictures."""
+    network = Network([FourierFeatures(3, 0.5), Dense(3), Sigmoid()], (2,)).initialize(5)
+    checkpoint = Checkpoint(Classifier(network, ("red", "green", "blue"), PixelScale(0.5, -1.0)), {})
+    data = encode_checkpoint(checkpoint)
+    assert json.loads(data)["input"] == {"features": 2, "scale": 0.5, "shift": -1.0}
+    back = decode_checkpoint(data).classifier
+    assert (back.input_shape, back.pixels) == ((2,), PixelScale(0.5, -1.0))
+    assert back.network.layers == network.layers
+    assert back.network.vector.tobytes() == network.vector.tobytes()
+    architecture = decode_architecture(data)
+    assert (architecture.input_shape, architecture.class_names) == ((2,), ("red", "green", "blue"))
+    short = {
+        "format": "mnistnet-architecture",
+        "version": 1,
+        "input": {"features": 4},
+        "layers": [{"kind": "relu"}],
+    }
+    assert decode_architecture(json.dumps(short).encode()).pixels == PixelScale()
+    for wrong, message in [
+        ('{"features": 0, "scale": 1.0, "shift": 0.0}', "input.features: input should be greater than"),
+        ('{"features": 2, "shift": 0.0}', "input.scale: missing"),
+        ('{"features": 2, "height": 1, "scale": 1.0, "shift": 0.0}', "input.height: unknown member"),
+    ]:
+        changed = re.sub(rb'"input": {[^}]*}', f'"input": {wrong}'.encode(), data)
+        changed = re.sub(rb',\s*"checksum": "[^"]*"', b"", changed)
+        with pytest.raises(CheckpointError, match=f"^{message}"):
+            decode_checkpoint(changed)
 
 
 def test_a_confidence_threshold_travels_and_none_leaves_no_trace() -> None:
@@ -220,8 +255,6 @@ def test_what_cannot_be_saved_leaves_the_previous_file(tmp_path: Path) -> None:
         assert message in str(caught.value)
     with pytest.raises(CheckpointError, match="classes: 2 names, but the network has 3 outputs"):
         save_checkpoint(path, Checkpoint(Classifier(classifier.network, ("a", "b")), {}))
-    with pytest.raises(CheckpointError, match=r"expected \(C, H, W\) images, found \(4,\)"):
-        save_checkpoint(path, Checkpoint(Classifier(Network([Dense(2)], (4,)), ("a", "b")), {}))
     with pytest.raises(CheckpointError, match="weight: expected float32, found float64"):
         doubles = Network([Flatten(), Dense(2)], (1, 2, 2), np.float64)
         save_checkpoint(path, Checkpoint(Classifier(doubles, ("a", "b")), {}))

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from mnistnet.data.proof import proof_images
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import (
     GELU,
@@ -36,8 +37,11 @@ from mnistnet.engine.layers import (
 from mnistnet.engine.network import Network
 from mnistnet.errors import ExportError, OutputError, ShapeError
 from mnistnet.formats import onnx_export
+from mnistnet.formats.html import to_html
 from mnistnet.formats.onnx_export import IR_VERSIONS, OnnxForm, add_nodes, export_onnx, to_onnx
 from mnistnet.formats.onnx_import import load_onnx
+from mnistnet.formats.onnx_verify import verify_onnx
+from mnistnet.formats.rsnet import encode_rsnet
 from mnistnet.models import Classifier, Ensemble, build
 
 DATA = Path(__file__).parents[2] / "data"
@@ -253,6 +257,39 @@ def test_other_opsets(tmp_path: Path, mnist: Any, opset: int) -> None:
 
 def _registered() -> Iterable[type[Layer]]:
     return [cls for cls in LAYER_KINDS.values() if cls.__module__.startswith("mnistnet.")]
+
+
+def test_a_network_of_numbers(tmp_path: Path) -> None:
+    """From coordinates to a colour: floats go in as they are, whatever the pixel scale says."""
+    layers = [FourierFeatures(8), Dense(6, bound=0.5), Sine(2.0), Dense(3), Sigmoid()]
+    network = Network(layers, (2,)).initialize(4)
+    classifier = Classifier(network, ("red", "green", "blue"), PixelScale(0.5, 3.0), "painting")
+    points, whence = proof_images((2,), 20)
+    assert (points.shape, points.dtype, whence) == (
+        (20, 2),
+        np.float32,
+        "points in -1 .. 1 with 2 coordinates",
+    )
+    path = tmp_path / "painting.onnx"
+    report = export_onnx(classifier, path, images=points)
+    assert report.images == 20
+    opened = session(path)
+    assert [(i.name, i.shape) for i in opened.get_inputs()] == [("features", ["N", 2])]
+    (found,) = opened.run(None, {"features": points})
+    assert np.abs(found - network.predict(points)).max() < 1e-5
+    assert {agreement.runtime.split()[0] for agreement in verify_onnx(path)} >= {"mnistnet", "onnx"}
+    with pytest.raises(ExportError, match=r"^--input uint8: the network takes 2 numbers, no pictures$"):
+        export_onnx(classifier, path, images=points, form=OnnxForm(bytes_in=True))
+    with pytest.raises(ExportError, match=r"expected float32 \(2,\) each, found uint8 \(2,\)"):
+        export_onnx(classifier, path, images=np.zeros((3, 2), np.uint8))
+    for refuse in (encode_rsnet, lambda c: to_html(c, points)):
+        with pytest.raises(ExportError, match=r"found \(2,\)$|layer 0 \(fourier_features\)"):
+            refuse(classifier)
+    plain = Classifier(Network([Dense(3), Softmax()], (2,)), ("a", "b", "c"))
+    with pytest.raises(
+        ExportError, match=r"^rsnet takes pictures: expected an input of \(C, H, W\), found \(2,\)$"
+    ):
+        encode_rsnet(plain)
 
 
 def test_every_registered_layer_has_an_exporter() -> None:
