@@ -12,12 +12,16 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     Layer,
     LeakyReLU,
     MaxPool2d,
     ReLU,
     Sigmoid,
+    Sine,
     Softmax,
+    Tanh,
+    siren_bound,
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import ShapeError, UsageError
@@ -200,6 +204,55 @@ def build(name: str, input_shape: Shape = (1, 28, 28), classes: int = 10) -> Net
     if name not in MODELS:
         raise UsageError(f"model {name!r}: expected one of {', '.join(MODELS)}")
     return Network(MODELS[name](classes), input_shape)
+
+
+def drawing_tanh(outputs: int, detail: float) -> list[Layer]:  # noqa: ARG001
+    """Dense 64, 64, 128, 64, 32, K with tanh: the network of the tensor project that mnistnet took in."""
+    hidden = [layer for width in (64, 64, 128, 64, 32) for layer in (Dense(width), Tanh())]
+    return [*hidden, Dense(outputs), Sigmoid()]
+
+
+def drawing_fourier(outputs: int, detail: float) -> list[Layer]:
+    """Fourier features, 128 waves; dense 128, 128, K with ReLU: after Tancik et al. 2020."""
+    features = FourierFeatures(128, scale=detail / 25)
+    return [features, Dense(128), ReLU(), Dense(128), ReLU(), Dense(outputs), Sigmoid()]
+
+
+def drawing_sine(outputs: int, detail: float) -> list[Layer]:
+    """Dense 128, 128, 128, K with sines: after Sitzmann et al. 2020.
+
+    Their omega is 30 everywhere. Here the first follows the picture; 10 in the others draws smoother edges.
+    """
+    first, later, width = 0.4 * detail, 10.0, 128
+    hidden: list[Layer] = [Dense(width, siren_bound(2, first, first=True)), Sine(first)]
+    for _ in range(2):
+        hidden += [Dense(width, siren_bound(width, later)), Sine(later)]
+    return [*hidden, Dense(outputs, siren_bound(width, later)), Sigmoid()]
+
+
+DRAWINGS: dict[str, Callable[[int, float], list[Layer]]] = {
+    "sine": drawing_sine,
+    "fourier": drawing_fourier,
+    "tanh": drawing_tanh,
+}
+"""Networks that learn one picture: from the numbers of a pixel and the picture's detail to the layers."""
+
+
+def build_drawing(name: str, outputs: int, detail: float) -> Network:
+    """A network from a point (x, y) to a pixel's numbers, not yet initialized.
+
+    Args:
+        name: a key of `DRAWINGS`.
+        outputs: K: 1, or 3 in colour.
+        detail: how fine the picture is, which its first frequencies follow: the pixels of the longer side of
+            a photograph; half of them, for smooth edges, of a black and white drawing.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    if name not in DRAWINGS:
+        raise UsageError(f"model {name!r}: expected one of {', '.join(DRAWINGS)}")
+    return Network(DRAWINGS[name](outputs, detail), (2,))
 
 
 def _conv(channels: int, kernel: int) -> Sequence[Layer]:

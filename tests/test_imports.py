@@ -282,6 +282,7 @@ def test_importing_is_light(module):
         ["info", "--help"],
         ["bench", "--help"],
         ["export", "--help"],
+        ["reconstruct", "--help"],
         ["trian"],
     ],
     ids=" ".join,

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.errors import ShapeError, UsageError
-from mnistnet.models import MODELS, Classifier, build
+from mnistnet.models import DRAWINGS, MODELS, Classifier, build, build_drawing
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,37 @@ def test_a_classifier_reads_pictures_with_its_own_pipeline():
     assert_array_equal(plain.probabilities(images), network.predict(images), strict=True)
     assert_allclose(inverted.probabilities(images), plain.probabilities(255 - images), rtol=1e-3, atol=1e-5)
     assert not np.allclose(inverted.probabilities(images), plain.probabilities(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "size"),
+    [
+        # 2 to 64, 64, 128, 64, 32, 1, each with as many biases
+        ("tanh", 1, 192 + 4160 + 8320 + 8256 + 2080 + 33),
+        ("tanh", 3, 192 + 4160 + 8320 + 8256 + 2080 + 99),
+        # 2 to 128, 128, 128, 1
+        ("sine", 1, 384 + 16512 + 16512 + 129),
+        # 128 waves of (x, y); 256 to 128, 128, 3
+        ("fourier", 3, 256 + 32896 + 16512 + 387),
+    ],
+)
+def test_networks_that_draw(name, outputs, size):
+    network = build_drawing(name, outputs, 50).initialize(0)
+    assert (network.size, network.input_shape, network.output_shape) == (size, (2,), (outputs,))
+    assert network.layers[-1].kind == "sigmoid"
+    assert len(DRAWINGS) == 3
+
+
+def test_the_first_frequencies_follow_the_detail():
+    def frequencies(detail):
+        drawn = build_drawing("fourier", 1, detail).initialize(3)
+        return drawn.parameters()["0.frequencies"]
+
+    assert_allclose(frequencies(100), 2 * frequencies(50), rtol=1e-6)
+    omegas = [build_drawing("sine", 1, detail).layers[1].omega for detail in (50, 128)]
+    assert omegas == pytest.approx([20.0, 51.2])
+
+
+def test_a_drawing_network_that_there_is_not():
+    with pytest.raises(UsageError, match=r"^model 'mlp': expected one of sine, fourier, tanh$"):
+        build_drawing("mlp", 1, 50)

@@ -16,6 +16,7 @@ from mnistnet.cli.evaluate import evaluate
 from mnistnet.cli.export import export
 from mnistnet.cli.import_model import import_model
 from mnistnet.cli.info import info
+from mnistnet.cli.reconstruct import reconstruct
 from mnistnet.cli.run import run
 from mnistnet.cli.signals import PIPE_CLOSED, end_in_order
 from mnistnet.cli.train import train
@@ -38,6 +39,7 @@ app.command()(export)
 app.add_typer(data)
 app.command("import")(import_model)
 app.command()(verify)
+app.command()(reconstruct)
 
 
 def _print_version(wanted: bool) -> None:

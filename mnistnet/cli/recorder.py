@@ -14,7 +14,7 @@ from mnistnet.training.settings import Settings, settings_text
 from mnistnet.training.state import saved_state
 
 if TYPE_CHECKING:
-    from mnistnet.data.dataset import Dataset
+    from mnistnet.data.points import Examples
     from mnistnet.errors import DivergedError
     from mnistnet.training.runs import RunFolder
     from mnistnet.training.trainer import EpochResult, Trainer
@@ -68,12 +68,12 @@ class Recorder:
             self.save_settings()
         return path
 
-    def diverged(self, error: DivergedError, training: Dataset) -> DivergedError:
+    def diverged(self, error: DivergedError, training: Examples) -> DivergedError:
         """Save the batch that had no finite loss; returns the error with its path."""
         batch = np.array(error.batch, np.intp)
         if not len(batch):
             return error
-        images, labels = training.images[batch], training.labels[batch]
+        images, labels = training.inputs[batch], training.targets[batch]
         path = self.run.save_batch({"images": images, "labels": labels, "indices": batch})
         return type(error)(f"{error}; the batch is in {path}", error.batch)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from mnistnet.training.settings import AUTO, KEPT_ON_RESUME, Settings, check_set
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
     from mnistnet.formats.checkpoint import Checkpoint
+    from mnistnet.training.runs import RunFolder
     from mnistnet.training.trainer import TrainerState
 
 
@@ -161,6 +163,60 @@ def _load_state(file: Path) -> tuple[Checkpoint, TrainerState]:
         return checkpoint, trainer_state(checkpoint.state)
     except CheckpointError as error:
         raise error.at(file) from error
+
+
+@contextlib.contextmanager
+def run_folder(
+    folder: Path | None,
+    resumed: Resumed | None,
+    otherwise: Callable[[], AbstractContextManager[Path]],
+    *,
+    csv_path: Path | None,
+    overwrite: bool,
+    inputs: Sequence[Path],
+) -> Iterator[RunFolder]:
+    """The folder that keeps a training: the one that was given, that of the run that goes on, or a new one.
+
+    Args:
+        folder: what was given, if it was.
+        resumed: the training that goes on, if one does.
+        otherwise: makes a new folder, which goes again if it stays empty.
+        csv_path: see `RunFolder`, as for the next two.
+        overwrite: whether what is there may be replaced.
+        inputs: files that are read.
+
+    Raises:
+        UsageError: the run has come further than the checkpoint from which it is to go on.
+    """
+    from mnistnet.files import same_file
+    from mnistnet.training.runs import RunFolder
+
+    home = None if resumed is None else resumed.run
+    folder = folder or home
+    goes_on = resumed is not None and folder is not None and home is not None and same_file(folder, home)
+    if resumed is not None and goes_on and not overwrite:
+        _protect_later(resumed)
+    with contextlib.ExitStack() as stack:
+        run = RunFolder(
+            stack.enter_context(otherwise()) if folder is None else folder,
+            csv_path,
+            overwrite=overwrite,
+            inputs=inputs,
+            resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
+            keep_until=0 if resumed is None else resumed.keep_until,
+            took_over=resumed.path if resumed is not None and resumed.took_over and goes_on else None,
+        )
+        yield stack.enter_context(run)
+
+
+def _protect_later(resumed: Resumed) -> None:
+    """Refuse to go on from a checkpoint where the run's newest has come further."""
+    from mnistnet.training.runs import LATEST
+
+    latest = resumed.path.with_name(LATEST)
+    if resumed.by_folder or not latest.is_file() or latest.read_bytes() == resumed.path.read_bytes():
+        return
+    raise UsageError(f"{latest.parent}: already holds a later {LATEST}; use --overwrite or another folder")
 
 
 def settings_on_resume(context: typer.Context, settings: Settings, run: Settings) -> Settings:

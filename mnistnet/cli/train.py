@@ -29,6 +29,7 @@ from mnistnet.cli.resume import (
     ensemble_settings,
     find_resumed,
     instead,
+    run_folder,
     said_now,
     settings_on_resume,
 )
@@ -428,30 +429,18 @@ class _Run:
 def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> _Run:
     """Train in a folder, until the end or a signal."""
     from mnistnet.cli.recorder import Recorder
-    from mnistnet.files import same_file
-    from mnistnet.training.runs import RunFolder, new_folder
+    from mnistnet.training.runs import new_folder
     from mnistnet.training.trainer import Trainer
 
     settings, images, outputs = session.settings, session.images, session.outputs
-    folder = outputs.folder or (None if resumed is None else resumed.run)
-    home = None if resumed is None else resumed.run
-    goes_on = folder is not None and home is not None and same_file(folder, home)
-    if resumed is not None and goes_on and not outputs.overwrite:
-        _protect_later(resumed)
-    with contextlib.ExitStack() as stack:
-        if folder is None:
-            folder = stack.enter_context(new_folder(DEFAULT_RUNS, classifier.name))
-        run = stack.enter_context(
-            RunFolder(
-                folder,
-                outputs.csv_path,
-                overwrite=outputs.overwrite,
-                inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
-                resume_after=resumed.state.epoch if resumed is not None and goes_on else None,
-                keep_until=0 if resumed is None else resumed.keep_until,
-                took_over=resumed.path if resumed is not None and resumed.took_over and goes_on else None,
-            )
-        )
+    with run_folder(
+        outputs.folder,
+        resumed,
+        lambda: new_folder(DEFAULT_RUNS, classifier.name),
+        csv_path=outputs.csv_path,
+        overwrite=outputs.overwrite,
+        inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
+    ) as run:
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(session, classifier, run)
         trainer = Trainer(
@@ -462,16 +451,6 @@ def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> 
         _announce(trainer, images, resumed)
         saved, stopped = _train(trainer, recorder, images, outputs.stride)
         return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer), stopped)
-
-
-def _protect_later(resumed: Resumed) -> None:
-    """Refuse to go on from a checkpoint where the run's newest has come further."""
-    from mnistnet.training.runs import LATEST
-
-    latest = resumed.path.with_name(LATEST)
-    if resumed.by_folder or not latest.is_file() or latest.read_bytes() == resumed.path.read_bytes():
-        return
-    raise UsageError(f"{latest.parent}: already holds a later {LATEST}; use --overwrite or another folder")
 
 
 @dataclass(frozen=True)

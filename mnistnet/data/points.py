@@ -64,3 +64,21 @@ class Points:
         kind = "<f8" if self.targets.dtype.kind == "f" else "<i8"
         digest.update(np.ascontiguousarray(self.targets, kind).data)
         return f"sha256:{digest.hexdigest()}"
+
+
+def pixel_centres(size: tuple[int, int], frame: tuple[int, int], rows: slice = slice(None)) -> FloatArray:
+    """Where the pixels of a picture are: float32 (H W, 2), x to the right and y down, row after row.
+
+    The longer side of the frame goes from -1 to 1, the other one as far as it is shorter.
+
+    Args:
+        size: (width, height) of the picture, in pixels.
+        frame: (width, height) of the picture that it shows, in any unit.
+        rows: only these rows of the picture.
+    """
+    across, down = (
+        ((2 * np.arange(count) + 1) / count - 1.0) * (side / max(frame))
+        for count, side in zip(size, frame, strict=True)
+    )
+    x, y = np.meshgrid(across, down[rows])
+    return np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)

@@ -18,7 +18,7 @@ def test_help_names_the_commands_and_an_example(mnistnet: Mnistnet) -> None:
         assert all(name in result.out for name in ("train", "run", "export", "mnistnet train"))
 
 
-@pytest.mark.parametrize("command", ["train", "run", "export"])
+@pytest.mark.parametrize("command", ["train", "run", "export", "reconstruct"])
 def test_every_command_has_help_with_an_example(mnistnet: Mnistnet, command: str) -> None:
     result = mnistnet(command, "--help")
     assert result.code == 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnistnet.data.points import Points
+from mnistnet.data.points import Points, pixel_centres
 from mnistnet.engine.layers import Dense, Softmax
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
@@ -55,3 +55,16 @@ def test_a_line_is_learned_and_so_are_classes() -> None:
     *_, last = Trainer(Classifier(network, ("left", "right")), config).run(sides)
     assert isinstance(last, EpochResult)
     assert last.training_accuracy == 1.0
+
+
+def test_pixels_are_where_they_are() -> None:
+    """Two by three pixels by hand: the longer side from -1 to 1, centres half a pixel inside, y down."""
+    found = pixel_centres((3, 2), (3, 2))
+    across, down = [-2 / 3, 0, 2 / 3], [-1 / 3, 1 / 3]
+    np.testing.assert_allclose(found, [(x, y) for y in down for x in across], atol=1e-7)
+    assert found.dtype == np.float32
+    # another size shows the same frame: every second column of a picture twice as wide is no column of it
+    wide = pixel_centres((6, 4), (3, 2))
+    np.testing.assert_allclose(wide[:6, 0], [-5 / 6, -3 / 6, -1 / 6, 1 / 6, 3 / 6, 5 / 6], atol=1e-7)
+    np.testing.assert_allclose(wide[::6, 1], [-3 / 6, -1 / 6, 1 / 6, 3 / 6], atol=1e-7)
+    np.testing.assert_array_equal(pixel_centres((6, 4), (3, 2), slice(1, 3)), wide[6:18])
