@@ -17,8 +17,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mnistnet.data import Dataset, Picture, Splits, load_data, read_digits, read_picture
+    from mnistnet.data.points import Points
     from mnistnet.engine.arrays import PixelScale
-    from mnistnet.engine.layers import Conv2d, Dense, Flatten, Layer, MaxPool2d, ReLU, Softmax, ZeroPad2d
+    from mnistnet.engine.layers import (
+        Conv2d,
+        Dense,
+        Flatten,
+        FourierFeatures,
+        Layer,
+        MaxPool2d,
+        ReLU,
+        Sigmoid,
+        Sine,
+        Softmax,
+        Tanh,
+        ZeroPad2d,
+    )
     from mnistnet.engine.network import Network
     from mnistnet.engine.optimizers import SGD, Adam, AdamW
     from mnistnet.errors import MnistnetError
@@ -34,15 +48,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "mnistnet.data": ("Dataset", "Picture", "Splits", "load_data", "read_digits", "read_picture"),
+    "mnistnet.data.points": ("Points",),
     "mnistnet.engine.arrays": ("PixelScale",),
     "mnistnet.engine.layers": (
         "Conv2d",
         "Dense",
         "Flatten",
+        "FourierFeatures",
         "Layer",
         "MaxPool2d",
         "ReLU",
+        "Sigmoid",
+        "Sine",
         "Softmax",
+        "Tanh",
         "ZeroPad2d",
     ),
     "mnistnet.engine.network": ("Network",),
@@ -70,16 +89,21 @@ __all__ = [
     "EpochResult",
     "Evaluation",
     "Flatten",
+    "FourierFeatures",
     "Layer",
     "MaxPool2d",
     "MnistnetError",
     "Network",
     "Picture",
     "PixelScale",
+    "Points",
     "ReLU",
+    "Sigmoid",
+    "Sine",
     "Softmax",
     "Splits",
     "StepResult",
+    "Tanh",
     "Trainer",
     "TrainerState",
     "TrainingConfig",

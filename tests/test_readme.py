@@ -74,7 +74,9 @@ def test_what_run_is_shown_to_print_is_what_it_prints() -> None:
     assert rough(shown) == rough(done.stdout)
 
 
-@pytest.mark.parametrize("command", ["train", "run", "evaluate", "info", "export", "import", "bench"])
+@pytest.mark.parametrize(
+    "command", ["train", "run", "evaluate", "info", "export", "import", "reconstruct", "bench"]
+)
 def test_its_flags_exist_and_train_has_no_other(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mnistnet", command, "--help"],
@@ -88,7 +90,7 @@ def test_its_flags_exist_and_train_has_no_other(command: str) -> None:
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section))
     foreign = {"--start-from", "--no-sync", "--fast"}
     assert named - foreign <= existing
-    if command == "train":
+    if command in ("train", "reconstruct"):
         assert existing <= named
 
 
