@@ -112,6 +112,7 @@ def reconstruct(
         str | None,
         _option(LEARNING, "binary_cross_entropy, which black and white gets, or mean_squared_error."),
     ] = None,
+    clip_norm: Annotated[float | None, _option(LEARNING, "Longest gradient (Euclidean norm).")] = None,
     seed: Annotated[int, _option(LEARNING, "Same seed, same bits: with any number of workers.")] = 0,
     workers: Annotated[str, _option(LEARNING, "Processes to use: a number, or auto.")] = AUTO,
     checkpoint_folder: Annotated[

@@ -468,6 +468,41 @@ def test_a_full_disk_ends_previews_but_not_the_training(
     assert (place / "out.png").exists()
 
 
+def test_the_newest_state_is_saved_now_and_then(place: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed loses seconds, though only the last epoch has a checkpoint of its own."""
+    from mnistnet.cli import reconstruct
+    from mnistnet.training import runs
+
+    saved, written = [], runs.write_atomically
+
+    def record(path: Path, data: bytes) -> None:
+        saved.append(path.name)
+        written(path, data)
+
+    monkeypatch.setattr(runs, "write_atomically", record)
+    monkeypatch.setattr(sys.modules[reconstruct.__module__], "AUTOSAVE", 0.0)
+    words = ("cross.pbm", *TO, "--nb-epochs", "3", "--batch-size", "160", "--workers", "1")
+    monkeypatch.setattr(sys, "argv", ["mnistnet", "reconstruct", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert (left.value.code, capsys.readouterr().err) == (0, "")
+    # after each of six steps, and at the end
+    assert saved.count("latest.json") == 7
+    assert [name for name in saved if name.startswith("checkpoint")] == ["checkpoint_3.json"]
+
+
+def test_a_training_that_diverges_says_so(place: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("cross.pbm", *TO, "--optimizer", "sgd", "--learning-rate", "1e30", "--workers", "1")
+    monkeypatch.setattr(sys, "argv", ["mnistnet", "reconstruct", *words, "--checkpoint-folder", "run"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 9
+    assert "training diverged at step " in capsys.readouterr().err
+    with np.load(place / "run" / "diverged.npz") as batch:
+        assert batch["images"].shape[1:] == (2,)
+        assert batch["labels"].shape == (len(batch["images"]), 1)
+
+
 def test_the_sample_spiral_as_the_readme_has_it(mnistnet: Mnistnet, tmp_path: Path) -> None:
     """The issue's measure: 99.5 % of the pixels, and smooth at four times the size: one stroke, no specks."""
     spiral = ROOT / "data" / "samples" / "spiral.pbm"
