@@ -44,8 +44,9 @@ MOST_POINTS = 1 << 20
 MOST_DRAWN = 50_000_000
 _MOST_BYTES = 1 << 29
 BATCH_SIZE = 512
-STEPS, INK_STEPS = 2000, 1000
-"""So many steps a training takes at least unless told otherwise, the second where all is black and white."""
+STEPS, INK_STEPS, TANH_STEPS = 2000, 1000, 10_000
+"""So many steps a training takes at least unless told otherwise: of grey and colour, of black and white, and
+of the original network, whose steps are slow to lead anywhere."""
 LEAST_EPOCHS = 40
 """So often it goes at least through all pixels."""
 AUTOSAVE = 10.0
@@ -93,7 +94,7 @@ def reconstruct(
         int | None,
         _option(
             LEARNING,
-            "Times to go through the pixels; 40, or what 2,000 steps (black and white: 1,000) take.",
+            "Times to go through the pixels; 40, or what 2,000 steps take (black and white: 1,000).",
         ),
     ] = None,
     budget: Annotated[
@@ -300,7 +301,7 @@ def _first_settings(raster: Raster, said: Mapping[str, Any]) -> Settings:
         settings = replace(settings, learning_rate=None)
     settings = replace(settings, **{"model": model, "weight_decay": 0.0, **said})
     if "nb_epochs" not in said and settings.batch_size > 0:
-        steps = INK_STEPS if raster.tone == INK else STEPS
+        steps = TANH_STEPS if model == "tanh" else INK_STEPS if raster.tone == INK else STEPS
         by_steps = -(-steps // -(-count // settings.batch_size))
         settings = replace(settings, nb_epochs=max(LEAST_EPOCHS, by_steps))
     if settings.loss == AUTO:

@@ -480,7 +480,7 @@ def test_the_newest_state_is_saved_now_and_then(place: Path, capsys, monkeypatch
         written(path, data)
 
     monkeypatch.setattr(runs, "write_atomically", record)
-    monkeypatch.setattr(sys.modules[reconstruct.__module__], "AUTOSAVE", 0.0)
+    monkeypatch.setattr(reconstruct, "AUTOSAVE", 0.0)
     words = ("cross.pbm", *TO, "--nb-epochs", "3", "--batch-size", "160", "--workers", "1")
     monkeypatch.setattr(sys, "argv", ["mnistnet", "reconstruct", *words])
     with pytest.raises(SystemExit) as left:
