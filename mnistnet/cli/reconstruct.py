@@ -142,20 +142,17 @@ def reconstruct(
     if output is None:
         raise UsageError("--output: missing: say where the drawn picture goes, as in -o out.png")
     wanted = None if size is None else _parse_size("--size", size)
-    outputs = {"--output": output, "--preview": preview, "--gif": gif}
     if source is not None:
         _refuse_beside_from(context)
         _draw_only(source, image, wanted, output)
         return
-    if checkpoint_stride is not None and checkpoint_stride < 1:
-        raise UsageError(f"--checkpoint-stride: must be >= 1, found {checkpoint_stride}")
-    if not preview_interval > 0:
-        raise UsageError(f"--preview-interval: must be > 0 seconds, found {preview_interval}")
+    outputs = _Outputs(
+        output, preview, preview_interval, gif, checkpoint_folder, checkpoint_stride, overwrite
+    )
+    outputs.check()
     resumed = None if resume is None else _find_drawing(resume)
-    before = None if resumed is None else _frame_of(resumed.path, resumed.checkpoint.training)
     path = _image_path(image, resumed)
-    learned = None if learn_size is None else _parse_size("--learn-size", learn_size)
-    raster = _read(path, learned, before)
+    raster = _read(path, None if learn_size is None else _parse_size("--learn-size", learn_size), resumed)
     said = {name: context.params[name] for name in said_now(context)}
     if resumed is None:
         settings = _first_settings(raster, said)
@@ -163,37 +160,35 @@ def reconstruct(
         settings = settings_on_resume(context, Settings(**said), resumed.settings)
     settings = replace(settings, train_data_dir=str(path))
     _check_settings(settings, raster)
-    _check_outputs(outputs, raster.tone, [path, *([] if resume is None else [resume])])
-    asked = _Asked(settings, raster, _full_size(wanted, raster.size), _process_count(workers))
-    classifier = _classifier(asked, resumed)
-    easel = Easel(
-        classifier.network,
-        raster,
-        asked.size,
-        f"{settings.nb_epochs}" if settings.budget is None else f"{settings.budget:g} s",
-        preview,
-        preview_interval,
-        gif,
-    )
-    with run_folder(
-        checkpoint_folder,
-        resumed,
-        lambda: _new_folder(path, settings.model),
-        csv_path=None,
-        overwrite=overwrite,
-        inputs=[path],
-    ) as run:
-        from mnistnet.cli.recorder import Recorder
-        from mnistnet.training.trainer import Trainer
+    _check_outputs(outputs.pictures, raster.tone, [path, *([] if resume is None else [resume])])
+    full = _full_size(wanted, raster.size)
+    _learn_and_draw(_Asked(settings, path, raster, full, _process_count(workers)), outputs, resumed)
 
-        state = None if resumed is None else resumed.state
-        trainer = Trainer(classifier, settings.config(asked.workers), state)
-        recorder = Recorder(run, trainer, settings, asked.facts)
-        _announce(trainer, asked, resumed)
-        saved = _learn(trainer, recorder, easel, asked.points, checkpoint_stride)
-    _write_drawing(classifier.network, raster.size, asked.size, output)
-    say(likeness(classifier.network, raster))
-    typer.echo(f"Checkpoint:   {saved or (resumed.path if resumed is not None else None)}")
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What is written, and when."""
+
+    drawing: Path
+    preview: Path | None
+    interval: float
+    """Seconds between two previews."""
+    gif: Path | None
+    folder: Path | None
+    stride: int | None
+    overwrite: bool
+
+    def check(self) -> None:
+        """Refuse numbers that make no sense."""
+        if self.stride is not None and self.stride < 1:
+            raise UsageError(f"--checkpoint-stride: must be >= 1, found {self.stride}")
+        if not self.interval > 0:
+            raise UsageError(f"--preview-interval: must be > 0 seconds, found {self.interval}")
+
+    @property
+    def pictures(self) -> dict[str, Path | None]:
+        """Every picture by its flag."""
+        return {"--output": self.drawing, "--preview": self.preview, "--gif": self.gif}
 
 
 @dataclass(frozen=True)
@@ -201,6 +196,8 @@ class _Asked:
     """All that was asked for."""
 
     settings: Settings
+    path: Path
+    """Of the picture."""
     raster: Raster
     size: tuple[int, int]
     """(width, height) of the drawing."""
@@ -351,8 +348,8 @@ def _check_outputs(outputs: Mapping[str, Path | None], tone: str, inputs: Sequen
 # what is there ---------------------------------------------------------------------------------------------
 
 
-def _read(path: Path, learned: tuple[int, int] | int | None, before: tuple[int, int] | None) -> Raster:
-    """The picture as it is to be learned: at the size of ``before``, if a training of it goes on."""
+def _read(path: Path, learned: tuple[int, int] | int | None, resumed: Resumed | None) -> Raster:
+    """The picture as it is to be learned: in a training that goes on at the size it has there."""
     from mnistnet.data.pictures.raster import read_raster, resized, shrunk
     from mnistnet.files import read_limited
 
@@ -364,8 +361,8 @@ def _read(path: Path, learned: tuple[int, int] | int | None, before: tuple[int, 
         raise error.at(path) from error
     if learned is not None:
         raster = resized(whole, _full_size(learned, whole.size, "--learn-size", MOST_POINTS))
-    elif before is not None:
-        raster = resized(whole, before)
+    elif resumed is not None:
+        raster = resized(whole, _frame_of(resumed.path, resumed.checkpoint.training))
     else:
         raster = shrunk(whole, MOST_LEARNED)
     if raster.size != whole.size:
@@ -433,6 +430,34 @@ def _new_folder(path: Path, model: str) -> AbstractContextManager[Path]:
 
 
 # learning --------------------------------------------------------------------------------------------------
+
+
+def _learn_and_draw(asked: _Asked, outputs: _Outputs, resumed: Resumed | None) -> None:
+    """Train in a folder, then draw and say how close that comes."""
+    from mnistnet.cli.recorder import Recorder
+    from mnistnet.training.trainer import Trainer
+
+    settings, raster = asked.settings, asked.raster
+    classifier = _classifier(asked, resumed)
+    network = classifier.network
+    length = f"{settings.nb_epochs}" if settings.budget is None else f"{settings.budget:g} s"
+    easel = Easel(network, raster, asked.size, length, outputs.preview, outputs.interval, outputs.gif)
+    with run_folder(
+        outputs.folder,
+        resumed,
+        lambda: _new_folder(asked.path, settings.model),
+        csv_path=None,
+        overwrite=outputs.overwrite,
+        inputs=[asked.path],
+    ) as run:
+        state = None if resumed is None else resumed.state
+        trainer = Trainer(classifier, settings.config(asked.workers), state)
+        recorder = Recorder(run, trainer, settings, asked.facts)
+        _announce(trainer, asked, resumed)
+        saved = _learn(trainer, recorder, easel, asked.points, outputs.stride)
+    _write_drawing(network, raster.size, asked.size, outputs.drawing)
+    say(likeness(network, raster))
+    typer.echo(f"Checkpoint:   {saved if saved is not None or resumed is None else resumed.path}")
 
 
 def _announce(trainer: Trainer, asked: _Asked, resumed: Resumed | None) -> None:
@@ -537,7 +562,7 @@ def _draw_only(source: Path, image: str | None, wanted: tuple[int, int] | int | 
         )
     inputs = [path, *([] if image is None else [Path(image)])]
     _check_outputs({"--output": output}, tone, inputs)
-    raster = None if image is None else _read(Path(image), None, frame)
+    raster = None if image is None else _read(Path(image), frame, None)
     if raster is not None and raster.tone != tone:
         raise DataError(f"{image}: expected a picture in {tone}, as the network learned, found {raster.tone}")
     _write_drawing(network, frame, _full_size(wanted, frame), output)

@@ -468,6 +468,13 @@ def test_a_full_disk_ends_previews_but_not_the_training(
     assert (place / "out.png").exists()
 
 
+def test_the_command_knows_every_network_that_draws() -> None:
+    from mnistnet.cli.reconstruct import MODELS
+    from mnistnet.models import DRAWINGS
+
+    assert tuple(DRAWINGS) == MODELS
+
+
 def test_the_newest_state_is_saved_now_and_then(place: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is killed loses seconds, though only the last epoch has a checkpoint of its own."""
     from mnistnet.cli import reconstruct
