@@ -254,13 +254,13 @@ def _waves(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
             return Sine(factors[0].item()), {}, region[:2]
     if operators == ["MatMul", "Cos", "Sin", "Concat"] and chain.index.ndim == 1 and chain.in_order:
         product, cosine, sine, both = region
+        frequencies = chain.constants.get(product.inputs[1], np.zeros(0)).T
+        fits = product.inputs[0] == chain.value and frequencies.shape[1:] == chain.index.shape
         apart = cosine.inputs == sine.inputs == product.outputs
         ordered = both.inputs == (*cosine.outputs, *sine.outputs) and both.attributes["axis"] in (1, -1)
-        if product.inputs[0] == chain.value and product.inputs[1] in chain.constants and apart and ordered:
-            frequencies = chain.constants[product.inputs[1]].T
-            if frequencies.ndim == 2 and frequencies.shape[1:] == chain.index.shape:
-                chain.as_features()
-                return FourierFeatures(len(frequencies)), {"frequencies": frequencies}, region
+        if fits and apart and ordered:
+            chain.as_features()
+            return FourierFeatures(len(frequencies)), {"frequencies": frequencies}, region
     return None
 
 

@@ -13,6 +13,7 @@ from mnistnet.engine.layers import (
     Dense,
     Dropout,
     Flatten,
+    FourierFeatures,
     LeakyReLU,
     MaxPool2d,
     ReLU,
@@ -157,6 +158,11 @@ def test_the_unknown_kind_lists_all_kinds_in_order():
             [Dense(3)],
             (1, 8, 8),
             "layer 0 (dense): expected features, found (1, 8, 8): put a flatten layer in front",
+        ),
+        (
+            [FourierFeatures(3)],
+            (1, 8, 8),
+            "layer 0 (fourier_features): expected features, found (1, 8, 8): put a flatten layer in front",
         ),
         (
             [Conv2d(2, (3, 3)), ReLU(), Softmax()],

@@ -14,7 +14,7 @@ from onnx_probes import MODELS, Array, digits, model, runtime
 
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import PixelScale
-from mnistnet.engine.layers import GELU, Layer
+from mnistnet.engine.layers import GELU, Dense, Flatten, FourierFeatures, Layer, Sine, Softmax
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError
 from mnistnet.formats import onnx_layers
@@ -123,6 +123,58 @@ def test_our_own_come_back_to_the_bit() -> None:
     np.testing.assert_allclose(
         raw.predictor.probabilities(digits(4)), classifier.probabilities(digits(4)), atol=1e-6
     )
+
+
+def test_waves_come_back_to_the_bit() -> None:
+    layers = [Flatten(), FourierFeatures(5, 0.25), Dense(4, bound=0.5), Sine(2.5), Dense(3), Softmax()]
+    network = Network(layers, (1, 2, 3)).initialize(6)
+    found = import_graph(graph_of(to_onnx(Classifier(network, ("a", "b", "c")))))
+    assert kinds(found) == "flatten fourier_features dense sine dense softmax"
+    assert isinstance(found.predictor, Classifier)
+    assert found.predictor.network.layers[3] == Sine(2.5)
+    np.testing.assert_array_equal(found.predictor.network.vector, network.vector)
+
+
+def waves(**others: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes of Fourier features, some of them in another form."""
+    nodes = {
+        "product": node("MatMul", ["g", "w"], ["z"]),
+        "cosine": node("Cos", ["z"], ["c"]),
+        "sine": node("Sin", ["z"], ["s"]),
+        "both": node("Concat", ["c", "s"], ["y"], axis=1),
+    }
+    return list((nodes | others).values())
+
+
+def sine(factor: str | None) -> list[onnx.NodeProto]:
+    """The sine of a product, with a factor in between if one is named."""
+    product = node("MatMul", ["g", "w"], ["z"])
+    between = [] if factor is None else [node("Mul", ["z", factor], ["m"])]
+    return [product, *between, node("Sin", ["z" if factor is None else "m"], ["y"])]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "layers"),
+    [
+        (waves(), "flatten fourier_features softmax"),
+        (waves(both=node("Concat", ["s", "c"], ["y"], axis=1)), "no layer does this"),
+        (waves(cosine=node("Cos", ["g"], ["c"])), "reads g: the graph is no simple chain"),
+        (sine(None), "flatten dense sine softmax"),
+        (sine("k"), "flatten dense sine softmax"),
+        (sine("v"), "flatten dense sine softmax"),
+    ],
+    ids=["ours", "sines first", "of two values", "alone", "with its factor", "with a factor for each"],
+)
+def test_waves_of_others(nodes: list[onnx.NodeProto], layers: str) -> None:
+    """Whatever becomes of them: the same numbers as in onnxruntime."""
+    rng = np.random.default_rng(2)
+    constants = {"w": rng.standard_normal((16, 3)), "k": np.array(1.5), "v": np.array([0.5, 2.0, 3.0])}
+    made = model([node("Flatten", ["x"], ["g"]), *nodes], constants)
+    found = import_graph(graph_of(made))
+    assert layers in (found.obstacle or kinds(found))
+    images = rng.integers(0, 256, (4, 1, 4, 4)).astype(np.uint8)
+    expected = softmax(runtime(made, images.astype(np.float32) / np.float32(255)))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
 
 
 DENSE = {"w": RNG.standard_normal((16, 3)), "b": RNG.standard_normal(3)}
