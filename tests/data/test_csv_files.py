@@ -138,7 +138,7 @@ def test_what_is_no_csv(path, content, says):
 
 
 def test_a_file_without_lines_is_not_read_to_its_end(path, monkeypatch):
-    monkeypatch.setattr(csv_files, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(csv_files, "LONGEST_LINE", 1000)
     monkeypatch.setattr(csv_files, "_PIECE", 100)
     assert message(path, gzip.compress(b"1" * 1_000_000)).startswith(
         "not CSV: expected lines, found 1100 bytes"
