@@ -103,7 +103,7 @@ class Chain:
         if position >= len(node.inputs) or not node.inputs[position]:
             return None
         if node.inputs[position] not in self.constants:
-            raise NotAChainError(f"its input {node.inputs[position]!r} depends on the images")
+            raise NotAChainError(f"its input {node.inputs[position]!r:.80} depends on the images")
         return self.constants[node.inputs[position]]
 
     def weight(self, node: Node, position: int) -> AnyArray:

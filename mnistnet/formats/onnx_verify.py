@@ -127,7 +127,10 @@ def _golden(graph: Graph) -> _Golden:
     if batch * max(picture.size, row.size) > limits.MOST_PIXELS:
         raise CheckpointError(f"a batch of {batch}: expected at most {limits.MOST_PIXELS} values")
     as_it_is = source.dtype == np.uint8 or source.name == FEATURES
-    values = picture if as_it_is else picture.astype(np.float32) * scale + shift
+    with np.errstate(all="ignore"):
+        values = picture if as_it_is else picture.astype(np.float32) * scale + shift
+    if not np.isfinite(values).all():
+        raise CheckpointError("its golden input is damaged: expected finite numbers")
     return _Golden(np.repeat(values[None], batch, axis=0), np.repeat(row[None], batch, axis=0))
 
 

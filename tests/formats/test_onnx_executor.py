@@ -17,6 +17,8 @@ from mnistnet.formats.onnx_operators import limits
 node = helper.make_node
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
+LONG = np.array([1] * 40 + [-1])
+"""More dimensions than ``np.broadcast`` knows."""
 
 
 def run(made: onnx.ModelProto, x: Any = X) -> Any:
@@ -182,9 +184,26 @@ def test_old_clip_and_dropout() -> None:
     np.testing.assert_array_equal(run(model(nodes, opset=6)), np.clip(X, -0.5, 0.25))
 
 
+@pytest.mark.parametrize("axes", [[0], [0, 1], None])
+def test_the_mean_of_nothing_is_no_number(axes: list[int] | None) -> None:
+    """ONNX leaves it undefined, and onnxruntime says 0."""
+    given = {} if axes is None else {"axes": axes}
+    made = model([node("ReduceMean", ["x"], ["y"], keepdims=1, **given)], shape=(0, 1), opset=13)
+    nothing = np.zeros((0, 1), np.float32)
+    assert np.isnan(run(made, nothing)).all()
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
+        (
+            model([node("Reshape", ["x", "s"], ["a"]), node("Add", ["a", "a"], ["y"])], {"s": LONG}),
+            r"node 1 \(Add\): expected arrays of at most 32 dimensions",
+        ),
+        (
+            model([node("Pad", ["x", "p"], ["y"], mode="m" * 9000)], {"p": np.zeros(8, np.int64)}),
+            r"Pad's mode 'm{79} is not one of ONNX's$",
+        ),
         (
             model([node("Reshape", ["x", "s"], ["y"], name="r")], {"s": np.array([7, -1])}),
             r"node 'r' \(Reshape\): cannot",

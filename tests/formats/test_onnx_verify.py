@@ -85,6 +85,8 @@ def test_a_weight_that_changed_is_noticed(tmp_path: Path) -> None:
         ("golden_output", "[1.0]", r"gives \(1, 10\): expected the golden output's \(1, 1\)"),
         ("golden_output", "[NaN, 0, 0, 0, 0, 0, 0, 0, 0, 0]", "differs from the golden output by nan"),
         ("input_scale", "much", "its golden input or output is damaged"),
+        ("input_scale", "inf", "its golden input is damaged: expected finite numbers"),
+        ("input_scale", "3e38", "its golden input is damaged: expected finite numbers"),
     ],
 )
 def test_metadata_that_changed_is_noticed(tmp_path: Path, key: str, value: str, message: str) -> None:

@@ -38,6 +38,8 @@ def check_broadcast(arrays: Iterable[AnyArray]) -> None:
         shape = np.broadcast_shapes(*(array.shape for array in arrays))
     except ValueError:
         return
+    except RuntimeError as error:
+        raise CheckpointError("expected arrays of at most 32 dimensions") from error
     bounded(shape, "a result")
 
 

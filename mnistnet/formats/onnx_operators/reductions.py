@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,17 @@ def _extreme(x: AnyArray, sign: int) -> Any:
             return limits.max if sign > 0 else limits.min
 
 
+def _mean(x: AnyArray, axis: tuple[int, ...] | None, keepdims: bool) -> AnyArray:
+    """Of nothing it is not a number, of which ``np.mean`` would warn."""
+    total = np.sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    count = x.size if axis is None else prod(x.shape[i] for i in axis)
+    return np.true_divide(total, count).astype(x.dtype)
+
+
 _REDUCTIONS: dict[str, tuple[int, Callable[..., AnyArray]]] = {
     "ReduceL2": (18, lambda x, **where: np.sqrt(np.sum(x * x, **where)).astype(x.dtype)),
     "ReduceMax": (18, lambda x, **where: np.max(x, **where, initial=_extreme(x, -1))),
-    "ReduceMean": (18, lambda x, **where: np.mean(x, **where, dtype=x.dtype)),
+    "ReduceMean": (18, _mean),
     "ReduceMin": (18, lambda x, **where: np.min(x, **where, initial=_extreme(x, 1))),
     "ReduceProd": (18, lambda x, **where: np.prod(x, **where, dtype=x.dtype)),
     "ReduceSum": (13, lambda x, **where: np.sum(x, **where, dtype=x.dtype)),

@@ -218,7 +218,7 @@ def _padded(x: AnyArray, pads: Sequence[int], value: AnyArray, axes: Sequence[in
         case "reflect" | "edge" | "wrap":
             return np.pad(x[cut], grown, mode=mode)
         case _:
-            raise CheckpointError(f"Pad's mode {mode!r} is not one of ONNX's")
+            raise CheckpointError(f"Pad's mode {mode!r:.80} is not one of ONNX's")
 
 
 @operator("Cast", since=6)

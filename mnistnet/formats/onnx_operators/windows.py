@@ -103,7 +103,7 @@ def _pair(size: int, span: int, stride: int, pads: tuple[int, int], auto_pad: st
             half = total // 2
             return (half, total - half) if auto_pad == "SAME_UPPER" else (total - half, half)
         case _:
-            raise CheckpointError(f"auto_pad {auto_pad!r} is not one of ONNX's")
+            raise CheckpointError(f"auto_pad {auto_pad!r:.80} is not one of ONNX's")
 
 
 @operator("Conv")
