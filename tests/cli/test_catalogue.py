@@ -34,7 +34,6 @@ from PIL import Image
 from mnistnet.cli import main
 from mnistnet.cli.recorder import Recorder
 from mnistnet.data import write_idx
-from mnistnet.errors import OutputError
 from mnistnet.formats.checkpoint import Checkpoint, save_checkpoint
 from mnistnet.models import Classifier, build
 from mnistnet.training.runs import RunFolder
@@ -349,17 +348,17 @@ RUN = (*TRAIN, "--model", "mlp", "--workers", "1", "--checkpoint-folder", "run")
 @pytest.mark.catalogue(9)
 def test_a_read_only_folder(place: Path, capsys, monkeypatch) -> None:
     (place / "run").mkdir()
-    opened = Path.open
+    opened = os.open
 
-    def refuse(self: Path, mode: str = "r", *arguments: object, **options: object) -> object:
-        if self.parent.name == "run" and mode != "rb":
-            raise OSError(errno.EROFS, "Read-only file system", str(self))
-        return opened(self, mode, *arguments, **options)
+    def refuse(path: str | Path, flags: int, *arguments: object, **options: object) -> int:
+        if Path(path).parent.name == "run" and flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        return opened(path, flags, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
+        patch.setattr(os, "open", refuse)
         said = refused(capsys, patch, place, *RUN)
-    assert said == f"8: mnistnet: {place / 'run'}: cannot write there: Read-only file system\n"
+    assert said == f"8: mnistnet: {place / 'run'}: read-only file system: choose another folder\n"
 
 
 @pytest.mark.catalogue(35)
@@ -445,28 +444,23 @@ def test_a_checkpoint_that_cannot_be_written(
 
 
 @pytest.mark.catalogue(43)
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
 def test_a_csv_that_cannot_be_written(run: Path, capsys, monkeypatch) -> None:
+    """``/dev/full`` takes no byte."""
     before = kept(run)
-
-    def fail(self: object, row: object) -> None:
-        raise OutputError(f"{run / 'loss.csv'}: cannot write the loss CSV: No space left on device")
-
     with monkeypatch.context() as patch:
-        if sys.platform == "linux":
-            # /dev/full takes no byte
-            patch.setattr(RunFolder, "_cut_csv", lambda self, epoch: True)
-            (run / "loss.csv").rename(run.parent / "rows.csv")
-            (run / "loss.csv").symlink_to("/dev/full")
-            patch.setattr("mnistnet.training.runs.check_target", lambda path: None)
-        else:
-            patch.setattr(RunFolder, "_write_row", fail)
+        patch.setattr(RunFolder, "_cut_csv", lambda self, epoch: True)
+        (run / "loss.csv").rename(run.parent / "rows.csv")
+        (run / "loss.csv").symlink_to("/dev/full")
+        patch.setattr("mnistnet.training.runs.check_target", lambda path: None)
         said = told(capsys, patch, *GO_ON)
     assert said.code == 8
-    assert said.err.startswith(f"mnistnet: {run / 'loss.csv'}: cannot write the loss CSV: No space left")
-    assert said.err.count("\n") == 1
-    if sys.platform == "linux":
-        (run / "loss.csv").unlink()
-        (run.parent / "rows.csv").rename(run / "loss.csv")
+    assert said.err == (
+        f"mnistnet: {run / 'loss.csv'}: no space left on the device: free some and save again; "
+        "its lines so far are kept\n"
+    )
+    (run / "loss.csv").unlink()
+    (run.parent / "rows.csv").rename(run / "loss.csv")
     after = kept(run)
     assert all(after[name] == before[name] for name in before if name != "run.toml")
 
