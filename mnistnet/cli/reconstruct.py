@@ -24,6 +24,7 @@ from mnistnet.cli.resume import (
     said_now,
     settings_on_resume,
 )
+from mnistnet.cli.signals import PIPE_CLOSED
 from mnistnet.errors import CheckpointError, DataError, DivergedError, PictureError, UsageError, choose
 from mnistnet.training.settings import AUTO, Settings, flag, seconds, settings_text
 
@@ -162,7 +163,11 @@ def reconstruct(
     _check_settings(settings, raster)
     _check_outputs(outputs.pictures, raster.tone, [path, *([] if resume is None else [resume])])
     full = _full_size(wanted, raster.size)
-    _learn_and_draw(_Asked(settings, path, raster, full, _process_count(workers)), outputs, resumed)
+    asked = _Asked(settings, path, raster, full, _process_count(workers))
+    try:
+        _learn_and_draw(asked, outputs, resumed)
+    except BrokenPipeError:  # as of a training: saved, but not done
+        sys.exit(PIPE_CLOSED)
 
 
 @dataclass(frozen=True)
@@ -500,6 +505,9 @@ def _learn(
                         recorder.stopped()
                 if (number := received()) and not over:
                     _stop(number, trainer, recorder, easel)
+        except BrokenPipeError:
+            recorder.stopped()
+            raise
         except DivergedError as error:
             raise recorder.diverged(error, points) from error
     if saved is None:

@@ -171,6 +171,16 @@ def test_a_training_whose_reader_has_gone_is_saved_and_does_not_count_as_done(
         assert not folder.exists()
 
 
+def test_a_picture_whose_reader_has_gone_is_not_drawn(tmp_path: Path) -> None:
+    """Its first line is printed when it is learned."""
+    spiral = Path(__file__).parents[2] / "data" / "samples" / "spiral.pbm"
+    words = ["reconstruct", str(spiral), "--nb-epochs", "1", "-o", str(tmp_path / "out.png")]
+    folder = tmp_path / "run"
+    assert piped([*words, "--checkpoint-folder", str(folder)], lines=0) == (141, "")
+    assert not folder.exists()
+    assert not (tmp_path / "out.png").exists()
+
+
 def piped(words: list[str], lines: int) -> tuple[int, str]:
     """The exit code and the last words of a command whose reader goes after so many lines."""
     with subprocess.Popen(
