@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median, stdev
 
+from mnistnet.training.settings import recipe_settings
+
 ROOT = Path(__file__).parents[1]
 RUNS = {
     "fast": ["--recipe", "fast"],
@@ -73,7 +75,8 @@ def main() -> None:
         folder = args.keep or Path(scratch)
         for name in args.names:
             # an ensemble takes as many seeds as it has members
-            seeds = [seed * (5 if name == "best" else 1) for seed in range(args.seeds)]
+            networks = recipe_settings("best")["members"] if name == "best" else 1
+            seeds = [seed * networks for seed in range(args.seeds)]
             print(
                 line(name, [run(RUNS[name], seed, folder / f"{name}_{seed}") for seed in seeds]), flush=True
             )

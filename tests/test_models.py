@@ -31,6 +31,9 @@ from mnistnet.models import DRAWINGS, MODELS, Classifier, build, build_drawing
         ("wide", 320 + 9248 + 18496 + 36928 + 131200 + 1290),
         # conv 32 x 25 + 32 = 832, then as wide's last two; batch norms 4 x (32 + 64 + 64 + 128)
         ("deep", 832 + 18496 + 36928 + 131200 + 1290 + 1152),
+        # conv 128 x 64 x 9 + 128 = 73856; 24 / 2 = 12, / 2 = 6, / 2 = 3: dense 128 x (128 x 3 x 3) + 128 =
+        # 147584; batch norms 4 x (32 + 64 + 64 + 128 + 128)
+        ("deeper", 832 + 18496 + 36928 + 73856 + 147584 + 1290 + 1664),
     ],
 )
 def test_parameter_counts(name, size):
@@ -38,7 +41,7 @@ def test_parameter_counts(name, size):
 
 
 def test_every_model_is_counted_here():
-    assert list(MODELS) == ["lenet", "rsnet", "mlp", "leaky", "sigmoid", "wide", "deep"]
+    assert list(MODELS) == ["lenet", "rsnet", "mlp", "leaky", "sigmoid", "wide", "deep", "deeper"]
 
 
 SHAPES = {
@@ -51,6 +54,8 @@ SHAPES = {
     "1024 128 128 10 10",
     "deep": "32x24x24 32x24x24 32x24x24 32x12x12 64x10x10 64x10x10 64x10x10 64x8x8 64x8x8 64x8x8 64x4x4 "
     "1024 128 128 128 128 10 10",
+    "deeper": "32x24x24 32x24x24 32x24x24 32x12x12 64x12x12 64x12x12 64x12x12 64x12x12 64x12x12 64x12x12 "
+    "64x6x6 128x6x6 128x6x6 128x6x6 128x3x3 1152 128 128 128 128 10 10",
 }
 
 
@@ -62,7 +67,7 @@ def test_shapes(name):
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_relu_follows_every_convolution_and_hidden_dense_layer(name):
-    """But for what deep has between them."""
+    """But for what deep and deeper have between them."""
     kinds = [layer.kind for layer in build(name).layers if layer.kind not in ("batch_norm", "dropout")]
     relu = "leaky_relu" if name == "leaky" else "relu"
     last = "sigmoid" if name == "sigmoid" else "softmax"
@@ -92,7 +97,7 @@ def test_other_images_and_other_numbers_of_classes(name):
 
 
 def test_an_unknown_name():
-    message = "model 'resnet': expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, deep"
+    message = "model 'resnet': expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, deep, deeper"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         build("resnet")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistnet.errors import CheckpointError, UsageError
+from mnistnet.training.settings import AUTO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,3 +120,17 @@ def _shows(characters: str) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def process_count(workers: str) -> int | None:
+    """What ``--workers`` says; None for as many as help.
+
+    Raises:
+        UsageError: it is neither a number nor auto.
+    """
+    if workers == AUTO:
+        return None
+    try:
+        return int(workers)
+    except ValueError as error:
+        raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import warn
+from mnistnet.cli.console import process_count, warn
 from mnistnet.cli.easel import Easel, likeness, say
 from mnistnet.cli.resume import (
     Resumed,
@@ -163,7 +163,7 @@ def reconstruct(
     _check_settings(settings, raster)
     _check_outputs(outputs.pictures, raster.tone, [path, *([] if resume is None else [resume])])
     full = _full_size(wanted, raster.size)
-    asked = _Asked(settings, path, raster, full, _process_count(workers))
+    asked = _Asked(settings, path, raster, full, process_count(workers))
     try:
         _learn_and_draw(asked, outputs, resumed)
     except BrokenPipeError:  # as of a training: saved, but not done
@@ -258,15 +258,6 @@ def _full_size(
     if width * height > most:
         raise UsageError(f"{name}: must be at most {most} pixels, found {width}x{height}")
     return width, height
-
-
-def _process_count(workers: str) -> int | None:
-    if workers == AUTO:
-        return None
-    try:
-        return int(workers)
-    except ValueError as error:
-        raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error
 
 
 def _refuse_beside_from(context: typer.Context) -> None:

@@ -21,6 +21,7 @@ from mnistnet.cli.console import (
     class_counts,
     need_extra,
     percent,
+    process_count,
     warn,
 )
 from mnistnet.cli.resume import (
@@ -247,7 +248,7 @@ def train(
     if "model" in said and "start_from" in said:
         raise UsageError("--start-from: brings its own network: leave --model away")
     _check(settings, outputs)
-    process_count = _process_count(workers)
+    processes = process_count(workers)
     if print_config:
         typer.echo(settings_text(settings), nl=False)
         return
@@ -259,7 +260,7 @@ def train(
             raise UsageError("--report: is about a single network: leave --members away")
     source = _source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    session = _Session(settings, _load(source), process_count, outputs)
+    session = _Session(settings, _load(source), processes, outputs)
     if augment_picture is not None:
         _draw_augmented(augment_picture, session)
     try:
@@ -511,15 +512,6 @@ def _check(settings: Settings, outputs: _Outputs) -> None:
         raise UsageError("settings: expected Unicode text in every path, found other bytes") from error
     if settings.patience is not None and not settings.validation_split:
         raise UsageError("--patience: needs --validation-split, whose images it is measured on")
-
-
-def _process_count(workers: str) -> int | None:
-    if workers == AUTO:
-        return None
-    try:
-        return int(workers)
-    except ValueError as error:
-        raise UsageError(f"--workers: expected a number >= 1 or auto, found {workers!r}") from error
 
 
 def _source(settings: Settings) -> Path:

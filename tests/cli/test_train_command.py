@@ -207,8 +207,8 @@ def test_an_architecture_file_is_trained(mnistnet: Mnistnet, small_data: Path, t
         (
             *("--model", "lent", 2),
             (
-                "--model: expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, deep, found 'lent'; "
-                "did you mean lenet?"
+                "--model: expected one of lenet, rsnet, mlp, leaky, sigmoid, wide, deep, deeper, "
+                "found 'lent'; did you mean lenet?"
             ),
         ),
     ],
