@@ -21,6 +21,7 @@ Size = tuple[int, int]
 METADATA = "metadata.json"
 TRAIN_FOLDERS = ("train", "training")
 TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
+_LONGEST_PATH = 1024
 _MOST_BYTES = 1 << 28
 
 
@@ -154,6 +155,8 @@ def _listed(path: Path, part: str, classes: object) -> Iterable[_File]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise DataError(f"{where}: expected a list of paths")
         for name in names:
+            if len(name) > _LONGEST_PATH:
+                raise DataError(f"{where}: expected a path of at most {_LONGEST_PATH} characters")
             try:
                 leaves = not (folder / name).resolve().is_relative_to(inside)
             except (OSError, ValueError) as error:  # a null character, a lone surrogate, too long

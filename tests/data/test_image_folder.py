@@ -148,6 +148,13 @@ def test_row_39_a_path_that_leaves_the_folder(tmp_path, name):
     assert message(read_metadata_folder, folder).startswith(f"{path}: train.1: path leaves the folder: ")
 
 
+def test_a_path_of_no_end(tmp_path):
+    path = metadata(tmp_path, {"train": {"1": ["a" + ".png" * 256]}})
+    assert message(read_metadata_folder, tmp_path) == (
+        f"{path}: train.1: expected a path of at most 1024 characters"
+    )
+
+
 @pytest.mark.parametrize("label", ["0", "-1", "a", "1.5", ""])
 def test_row_40_labels_start_at_1(tmp_path, label):
     path = metadata(tmp_path, {"train": {label: ["a.png"]}})
