@@ -40,7 +40,7 @@ def read_curve(path: Path) -> tuple[CurvePoint, ...]:
     except KeyError as error:
         raise DataError(f"{path}: expected a loss CSV of mnistnet train: no column {error}") from error
     except (TypeError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: line {rows.line_num}: expected numbers: {error}") from error
+        raise DataError(f"{path}: line {rows.line_num}: expected numbers: {error!s:.200}") from error
     return tuple(points)
 
 

@@ -338,6 +338,8 @@ def npz_members(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
     except (zipfile.BadZipFile, OSError, ValueError, EOFError, zlib.error, NotImplementedError, RuntimeError):
+        members = {}
+    if not members:
         return by_bytes(rng, data, others)
     for _ in range(rng.choice((1, 1, 2))):
         name = rng.choice([*members])

@@ -47,6 +47,17 @@ def test_another_csv_is_refused(tmp_path: Path, text: str, message: str) -> None
     assert str(caught.value).startswith(f"{path}: {message}")
 
 
+def test_a_number_of_no_end_does_not_fill_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "loss.csv"
+    columns = "epoch,loss,accuracy,accuracy_of,training_accuracy,validation_loss"
+    path.write_text(f"{columns}\n1,{'0.5' * 9000},1,training,1,\n")
+    with pytest.raises(DataError) as caught:
+        read_curve(path)
+    start = f"{path}: line 2: expected numbers: "
+    assert str(caught.value).startswith(start)
+    assert len(str(caught.value)) == len(start) + 200
+
+
 def test_a_csv_without_epochs_is_an_empty_curve(tmp_path: Path) -> None:
     (tmp_path / "loss.csv").touch()
     assert read_curve(tmp_path / "loss.csv") == ()
