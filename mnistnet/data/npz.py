@@ -6,7 +6,10 @@ allocates whatever a header claims; the header itself is read by NumPy.
 
 from __future__ import annotations
 
+import io
+import sys
 import tokenize
+import warnings
 import zipfile
 import zlib
 from math import prod
@@ -31,6 +34,8 @@ _CHUNK = 1 << 18
 _METHODS = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 1032}
 """How NumPy packs, and how many bytes one byte can become at most."""
 _MOST_DIMENSIONS = 8
+_LONGEST_HEADER = 1024
+"""Bytes: NumPy's parser takes seconds for damaged ones of ten times that."""
 _SINGLE = b"\x93NUMPY"
 
 
@@ -74,8 +79,15 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Found:
     test = _part(path, archive, test_images, test_labels) if {test_images, test_labels} <= there else None
     class_names = None
     if "class_names" in there:
-        class_names = tuple(str(name) for name in _array(archive, "class_names", kinds="U").reshape(-1))
+        class_names = _texts("class_names", _array(archive, "class_names", kinds="U"))
     return Found(path, "npz", train, test, class_names)
+
+
+def _texts(name: str, values: AnyArray) -> tuple[str, ...]:
+    codes = np.frombuffer(values.tobytes(), np.dtype(np.uint32).newbyteorder(values.dtype.byteorder))
+    if codes.size and codes.max() > sys.maxunicode:
+        raise DataError(f"{name}: expected text, found numbers that are no characters")
+    return tuple(str(text) for text in values.reshape(-1))
 
 
 def _part(path: Path, archive: zipfile.ZipFile, images: str, labels: str) -> Part:
@@ -130,7 +142,13 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(file)
-        shape, columns_first, dtype = readers[version](file)
+        length = file.read(2 if version == (1, 0) else 4)
+        size = int.from_bytes(length, "little")
+        if size > _LONGEST_HEADER:
+            raise DataError(f"{name}: its header is damaged: expected at most {_LONGEST_HEADER} bytes")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote, which are read all the same
+            shape, columns_first, dtype = readers[version](io.BytesIO(length + file.read(size)))
     # a header is an expression of Python's, parsed by ast.literal_eval, which fails in many ways
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise DataError(f"{name}: its header is damaged") from error

@@ -150,6 +150,27 @@ def test_members_that_are_no_arrays(path, member, says):
     assert message(path).startswith(says)
 
 
+def test_what_python_2_wrote_is_read_without_a_word(path):
+    whole = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (2L, 3L, 1L)}", bytes(range(6)))
+    numbers = npy("{'descr': '<i8', 'fortran_order': False, 'shape': (2L,)}", struct.pack("<qq", 1, 0))
+    zipped(path, images=whole, labels=numbers)
+    found = read_npz(path).train
+    assert found.images.ravel().tolist() == list(range(6))
+    assert found.labels.tolist() == [1, 0]
+
+
+def test_a_header_of_no_end(path):
+    zipped(path, images=npy("(" * 5000), labels=npy(""))
+    assert message(path) == "images: its header is damaged: expected at most 1024 bytes"
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_names_of_what_is_no_character(path, order):
+    names = np.array([0x110000], f"{order}u4").view(f"{order}U1")
+    np.savez(path, images=images(2, 3, 2), labels=labels(2), class_names=names)
+    assert message(path) == "class_names: expected text, found numbers that are no characters"
+
+
 def test_what_does_not_fit_in_memory(path, monkeypatch):
     def fail(*_: object) -> None:
         raise MemoryError
