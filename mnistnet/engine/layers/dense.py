@@ -103,9 +103,10 @@ class MatMul(Operation):
         rows = block_of(f_out, n * f_in)
         columns = x.value
         forward: list[Call] = []
-        if rows < f_out and not columns.flags.c_contiguous:
+        if not site.training and rows < f_out and not columns.flags.c_contiguous:
             # rows of images seen through strides: the small-matrix kernel is half as fast on them, and a
-            # product that is worth cutting is worth a copy
+            # product that is worth cutting is worth a copy. Not in training: there other cores have just
+            # changed the weights, waiting for these is what takes time, and the copy comes on top
             columns = site.take((f_in, n), Moment.FORWARD)
             forward.append(call(np.copyto, columns, x.value))
         pieces = weight.reshape(-1, rows, f_in)
