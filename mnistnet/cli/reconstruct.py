@@ -458,11 +458,10 @@ def _learn_and_draw(asked: _Asked, outputs: _Outputs, resumed: Resumed | None) -
 
 def _announce(trainer: Trainer, asked: _Asked, resumed: Resumed | None) -> None:
     config, (width, height) = trainer.config, asked.raster.size
-    length = f"{config.nb_epochs} epochs" if config.budget is None else f"{config.budget:g} s"
     network = trainer.classifier.network
     typer.echo(
         f"Learning {width}x{height} pixels, {asked.raster.tone}, with {trainer.classifier.name} "
-        f"({network.size} parameters): {length}, batch {config.batch_size}, seed {config.seed}"
+        f"({network.size} parameters): {config.length}, batch {config.batch_size}, seed {config.seed}"
     )
     if resumed is not None:
         typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")
@@ -502,7 +501,7 @@ def _learn(
         except DivergedError as error:
             raise recorder.diverged(error, points) from error
     if saved is None:
-        typer.echo(f"Nothing left to learn: its {_length(trainer)} are over")
+        typer.echo(f"Nothing left to learn: its {trainer.config.length} are over")
     else:
         easel.finish()
     return saved
@@ -518,11 +517,6 @@ def _stop(number: int, trainer: Trainer, recorder: Recorder, easel: Easel) -> No
         f"saved as {path}; go on with --resume {path.parent}"
     )
     sys.exit(128 + number)
-
-
-def _length(trainer: Trainer) -> str:
-    config = trainer.config
-    return f"{config.nb_epochs} epochs" if config.budget is None else f"{config.budget:g} s"
 
 
 def _every(interval: float) -> Iterator[bool]:

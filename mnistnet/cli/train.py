@@ -651,10 +651,9 @@ def _refuse_inputs_as_outputs(source: Path, settings: Settings, csv_path: Path |
 def _announce(trainer: Trainer, data: _Data, resumed: Resumed | None) -> None:
     classifier, config = trainer.classifier, trainer.config
     held_back = f", validating on {len(data.validation)}" if data.validation is not None else ""
-    length = f"{config.nb_epochs} epochs" if config.budget is None else f"{config.budget:g} s"
     typer.echo(
         f"Training {classifier.name} ({classifier.network.size} parameters) on {len(data.training)} "
-        f"images{held_back}: {length}, batch {config.batch_size}, seed {config.seed}"
+        f"images{held_back}: {config.length}, batch {config.batch_size}, seed {config.seed}"
     )
     if resumed is not None:
         typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")

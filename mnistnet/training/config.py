@@ -67,3 +67,8 @@ class TrainingConfig:
             raise UsageError(f"--average-decay: must be > 0 and < 1, found {self.average_decay}")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"--patience: must be >= 1, found {self.patience}")
+
+    @property
+    def length(self) -> str:
+        """How long a training is to last, in words: ``5 epochs`` or ``60 s``."""
+        return f"{self.nb_epochs} epochs" if self.budget is None else f"{self.budget:g} s"
