@@ -73,6 +73,7 @@ class Training(ABC):
         started = time.perf_counter()
         for step in range(self.count // self.case.batch):
             self.one(self.case.position(step, self.count))
+            self.steps_done += 1
         seconds = time.perf_counter() - started
         self.rest()
         return seconds
@@ -209,7 +210,7 @@ class _MnistnetTraining(Training):
 
     def one(self, first: int) -> tuple[float, float]:
         started = time.perf_counter()
-        outcome = self._minibatches.step(1, first, self.case.batch, LEARNING_RATE)
+        outcome = self._minibatches.step(self.steps_done + 1, first, self.case.batch, LEARNING_RATE)
         seconds = time.perf_counter() - started
         self._losses.append(outcome.loss / self.case.batch)
         return 0.0, seconds
@@ -243,6 +244,8 @@ class TorchVariant:
     foreach: bool = False
     one_thread: bool = False
     compiled: bool = False
+    flushed: bool = False
+    """Subnormal numbers count as zero, which has to be said before PyTorch starts its threads."""
 
 
 class Torch(Team):
@@ -257,8 +260,11 @@ class Torch(Team):
         "PyTorch fused, 1 thread": TorchVariant(fused=True, one_thread=True),
         "PyTorch compile": TorchVariant(compiled=True),
         "PyTorch compile, fused": TorchVariant(compiled=True, fused=True),
+        "PyTorch fused, flush_denormal": TorchVariant(fused=True, flushed=True),
     }
-    variants = tuple(name for name, variant in all_variants.items() if not variant.compiled)
+    variants = tuple(
+        name for name, variant in all_variants.items() if not (variant.compiled or variant.flushed)
+    )
 
     def __init__(self) -> None:
         import torch
@@ -346,6 +352,16 @@ class Torch(Team):
         from mnistnet.reports.torch_twin import twin
 
         return twin(Case(network, 1).build()).eval()
+
+
+class TorchFlushed(Torch):
+    """PyTorch with subnormal numbers as zero, apart because it holds for the whole process."""
+
+    variants = ("PyTorch fused, flush_denormal",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.torch.set_flush_denormal(True)
 
 
 class TorchCompile(Torch):

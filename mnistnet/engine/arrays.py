@@ -21,6 +21,28 @@ AnyArray = npt.NDArray[Any]
 Shape = tuple[int, ...]
 """The shape of one sample: ``(C, H, W)`` for images, ``(F,)`` for features."""
 
+ALIGNMENT = 64  # bytes: a cache line, and an AVX-512 register
+
+
+def aligned(shape: Shape, dtype: npt.DTypeLike) -> AnyArray:
+    """Zeros that begin where a cache line does.
+
+    NumPy's own begin at any 16 bytes, where the wide loads of a matrix product touch two cache lines each:
+    mlp's first product takes 50 instead of 34 microseconds then.
+    """
+    dtype = np.dtype(dtype)
+    nbytes = prod(shape) * dtype.itemsize
+    raw = np.zeros(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def aligned_copy(values: AnyArray) -> AnyArray:
+    """The same numbers where a cache line begins."""
+    copy = aligned(values.shape, values.dtype)
+    copy[...] = values
+    return copy
+
 
 @dataclass(frozen=True)
 class PixelScale:

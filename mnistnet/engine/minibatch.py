@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale, aligned_copy
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers import layer_from_config
 from mnistnet.engine.layers.base import Call, call
@@ -36,6 +36,11 @@ WORTH_A_WORKER = 1_000_000
 NORM_BLOCK = 256
 """Numbers of the gradient whose squares are added up at once. Ranks' slices begin at whole blocks, so that
 the norm of a gradient has the same bits for any number of ranks."""
+
+FLUSH_INTERVAL = 64
+"""Steps after which momentum that has faded away becomes zero."""
+FADED = 1e8
+"""Momentum has faded below this many times the smallest normal number (in float32 below 1.2e-30)."""
 
 AVERAGE = "average"
 """The state vector of the moving average of the parameters."""
@@ -203,7 +208,7 @@ class Minibatches:
         """End the workers; the network's parameters move to memory of its own."""
         self._stack.close()
         if self.network.vector is self._arrays["vector"]:
-            self.network.place(self._arrays["vector"].copy())
+            self.network.place(aligned_copy(self._arrays["vector"]))
 
 
 def serve(
@@ -272,6 +277,8 @@ class _Rank:
             losses, hits = self._arrays["outcomes"][:slots].T.tolist()
             if isfinite(sum(losses)):
                 self._update(slots)
+                if number % FLUSH_INTERVAL == 0:
+                    self._flush()
         return losses, hits
 
     def _compute(self, number: int, first: int, size: int) -> int:
@@ -323,6 +330,18 @@ class _Rank:
             calls = self._updates[slots] = self._bind_update(slots)
         for run in calls:
             run()
+
+    def _flush(self) -> None:
+        """Let momentum that is too small to move anything be zero, on this rank's slice.
+
+        Where the gradient is zero for long, as at a pixel that nearly no image uses, momentum halves every
+        few steps until it is subnormal, and there rounding keeps it. Many processors take a hundred times as
+        long over such a number: on an Intel server one in forty made a step of mlp take 0.43 instead of
+        0.31 ms.
+        """
+        for name in self._optimizer.momentum_names:
+            momentum = self._arrays[f"state.{name}"][self._slice]
+            momentum[np.abs(momentum) < FADED * np.finfo(momentum.dtype).smallest_normal] = 0
 
     def _bind(self, slot: int, n: int) -> Plan:
         plan = Plan(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape, aligned
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers.base import Layer
 from mnistnet.engine.losses import Loss
@@ -76,7 +76,7 @@ class Network:
         self.size = ends[False]
         """P, how many numbers the vector has."""
         self._plans: dict[tuple[int, PixelScale], list[Plan]] = {}
-        self.place(np.zeros(self.size, dtype))
+        self.place(aligned((self.size,), dtype))
 
     @property
     def output_shape(self) -> Shape:
@@ -203,7 +203,7 @@ class Network:
             loss: what to differentiate.
             pixels: what bytes mean.
         """
-        vector = np.zeros_like(self.vector)
+        vector = aligned((self.size,), self.dtype)
         plan = Plan(self.blueprint(pixels), len(images), loss=loss, gradients=self.views(vector))
         rows = images.reshape(len(images), prod(self.input_shape))
         with one_thread():

@@ -30,6 +30,11 @@ class Optimizer(ABC):
     def state_names(self) -> tuple[str, ...]:
         """Names of the vectors, as long as the parameters, that the rule keeps between steps (start: 0)."""
 
+    @property
+    def momentum_names(self) -> tuple[str, ...]:
+        """Those of ``state_names`` that follow the gradient itself, and fade where there is none."""
+        return self.state_names[:1]
+
     @abstractmethod
     def factors(self, step: int, learning_rate: float) -> tuple[float, ...]:
         """The numbers that step ``step`` (from 1, over the whole training) needs, as many at every step."""

@@ -35,7 +35,7 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.engine.arrays import AnyArray, Shape
+from mnistnet.engine.arrays import AnyArray, Shape, aligned
 from mnistnet.errors import WorkerError
 
 POLLS = 200  # looks at a counter before giving way to others: about 10 microseconds
@@ -251,7 +251,7 @@ class Workers:
         self._block: _Block | None = None
         try:
             if ranks == 1:
-                self.arrays = carve(np.zeros(nbytes, np.uint8), regions)
+                self.arrays = carve(aligned((nbytes,), np.uint8), regions)
             else:
                 self._block = _Block(nbytes)
                 self.arrays = carve(self._block.map, regions)

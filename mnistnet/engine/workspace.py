@@ -15,9 +15,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.engine.arrays import AnyArray, Shape
-
-ALIGNMENT = 64  # bytes: a cache line, and an AVX-512 register
+from mnistnet.engine.arrays import ALIGNMENT, AnyArray, Shape, aligned
 
 
 @dataclass
@@ -85,9 +83,7 @@ class Workspace:
             request.offset = offset
             placed.append(request)
         size = max((r.offset + r.nbytes for r in placed), default=0)
-        raw = np.empty(size + ALIGNMENT, np.uint8)
-        start = -raw.ctypes.data % ALIGNMENT
-        self._block = raw[start : start + size]
+        self._block = aligned((size,), np.uint8)
         self._owners.clear()
         self._next = 0
 

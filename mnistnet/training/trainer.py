@@ -12,7 +12,7 @@ import numpy as np
 from mnistnet.data.confidence import calibrate
 from mnistnet.data.dataset import Dataset
 from mnistnet.data.points import Examples
-from mnistnet.engine.arrays import FloatArray, IntArray
+from mnistnet.engine.arrays import FloatArray, IntArray, aligned_copy
 from mnistnet.engine.losses import LOSSES, Loss, loss_for
 from mnistnet.engine.minibatch import AVERAGE, Minibatches, choose_workers
 from mnistnet.engine.network import Network
@@ -272,7 +272,7 @@ class Trainer:
         result = self._vectors.get(BEST, now)
         self.classifier.network.vector[...] = result
         if self._averaged:
-            self._model.network.place(result.copy())
+            self._model.network.place(aligned_copy(result))
 
     def _epochs(
         self, minibatches: Minibatches, pace: Pace, train: Examples, validation: Dataset | None

@@ -4,10 +4,39 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from mnistnet.engine.arrays import PixelScale, chw_order, engine_shape, from_engine, rows_as_engine
+from mnistnet.engine.arrays import (
+    ALIGNMENT,
+    PixelScale,
+    aligned,
+    aligned_copy,
+    chw_order,
+    engine_shape,
+    from_engine,
+    rows_as_engine,
+)
 
 N, C, H, W = 2, 3, 4, 5
 IMAGES = np.arange(N * C * H * W).reshape(N, C, H, W)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (1000, 3)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_aligned_arrays_are_zeros_that_begin_where_a_cache_line_does(shape, dtype):
+    found = [aligned(shape, dtype) for _ in range(5)]
+    for array in found:
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.ctypes.data % ALIGNMENT == 0
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+        assert not array.any()
+
+
+def test_an_aligned_copy_is_a_copy():
+    values = np.arange(12, dtype=np.float32).reshape(3, 4)[:, 1:]
+    copy = aligned_copy(values)
+    assert_array_equal(copy, values)
+    assert copy.ctypes.data % ALIGNMENT == 0
+    assert not np.shares_memory(copy, values)
 
 
 def test_engine_shape():

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
+from mnistnet.engine.arrays import ALIGNMENT
 from mnistnet.engine.losses import MeanSquaredError, SoftmaxCrossEntropy
-from mnistnet.engine.minibatch import AVERAGE, NORM_BLOCK, Minibatches
-from mnistnet.engine.optimizers import SGD
+from mnistnet.engine.minibatch import AVERAGE, FLUSH_INTERVAL, NORM_BLOCK, Minibatches
+from mnistnet.engine.optimizers import SGD, Adam, AdamW, Optimizer
 from mnistnet.engine.streams import NOISE, TRANSFORM, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
 from mnistnet.models import build
@@ -211,6 +212,42 @@ def test_a_loss_that_is_not_finite_changes_nothing() -> None:
         assert not np.isfinite(outcome.loss)
         assert (team.network.vector == np.float32(1e38)).all()
         assert not team.state["velocity"].any()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("rule", [SGD(0.9), SGD(0.9, nesterov=True), Adam(), AdamW()], ids=repr)
+def test_momentum_that_has_faded_away_becomes_zero_every_64_steps(rule: Optimizer, workers: int) -> None:
+    shown = images()
+    shown[:, :, 0, 0] = 0
+    network = build(MODEL).initialize(3)
+    before = np.array([1e-25, 1e-31, -1e-31, 1e-40, 0.0], np.float32)
+    where = 784 * np.array([0, 1, 100, 101, 127])  # the corner's weights to five features: no gradient
+    with Minibatches(
+        network, shown, labels(), loss=SoftmaxCrossEntropy(), optimizer=rule, batch_size=80, workers=workers
+    ) as team:
+        first, *others = (team.state[name] for name in rule.state_names)
+        first[where] = before
+        for other in others:
+            other[where] = 1e-31
+        team.step(FLUSH_INTERVAL - 1, 0, 80, 0.1)
+        kept = before * np.float32(0.9)
+        np.testing.assert_array_equal(first[where], kept)
+        team.step(FLUSH_INTERVAL, 0, 80, 0.1)
+        np.testing.assert_array_equal(first[where], [kept[0] * np.float32(0.9), 0, 0, 0, 0])
+        assert all(np.all(other[where] > 0) for other in others)
+
+
+def test_plain_descent_has_no_momentum_to_fade() -> None:
+    with start() as team:
+        team.step(FLUSH_INTERVAL, 0, 80, 0.1)
+        assert not team.state
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_parameters_begin_where_a_cache_line_does(workers: int) -> None:
+    with start(workers=workers) as team:
+        assert team.network.vector.ctypes.data % ALIGNMENT == 0
+    assert team.network.vector.ctypes.data % ALIGNMENT == 0
 
 
 def test_a_transform_is_rebuilt_from_its_spec() -> None:

@@ -15,7 +15,6 @@ from mnistnet.engine.layers.base import (
     FIRST_BIAS,
     Bound,
     Buffer,
-    Call,
     Layer,
     Moment,
     Operation,
@@ -101,16 +100,8 @@ class MatMul(Operation):
         n = x.value.shape[1]
         y = Buffer(site.take((f_out, n), Moment.FORWARD))
         rows = block_of(f_out, n * f_in)
-        columns = x.value
-        forward: list[Call] = []
-        if not site.training and rows < f_out and not columns.flags.c_contiguous:
-            # rows of images seen through strides: the small-matrix kernel is half as fast on them, and a
-            # product that is worth cutting is worth a copy. Not in training: there other cores have just
-            # changed the weights, waiting for these is what takes time, and the copy comes on top
-            columns = site.take((f_in, n), Moment.FORWARD)
-            forward.append(call(np.copyto, columns, x.value))
         pieces = weight.reshape(-1, rows, f_in)
-        forward.append(call(np.matmul, pieces, columns, out=y.value.reshape(-1, rows, n)))
+        forward = [call(np.matmul, pieces, x.value, out=y.value.reshape(-1, rows, n))]
         if not site.training:
             return Bound(y, forward)
         y.grad = site.take((f_out, n), Moment.WEIGHTS, Moment.INPUT)
