@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import (
-    DEFAULT_SIZE_LIMIT,
-    bar,
-    check_last_layer,
-    check_pictures,
-    class_counts,
-    need_extra,
-    percent,
-    process_count,
-    warn,
-)
-from mnistnet.cli.resume import (
-    Resumed,
-    check_data,
-    ensemble_settings,
-    find_resumed,
-    instead,
-    run_folder,
-    said_now,
-    settings_on_resume,
-)
+from mnistnet.cli.console import check_pictures, need_extra, process_count
+from mnistnet.cli.resume import ensemble_settings, find_resumed, instead, said_now, settings_on_resume
+from mnistnet.cli.session import Outputs, Session, data_source, load_splits
 from mnistnet.cli.signals import PIPE_CLOSED
-from mnistnet.errors import CheckpointError, DataError, DivergedError, MnistnetError, UsageError, choose
+from mnistnet.cli.training import train_ensemble, train_one
+from mnistnet.errors import UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
     Settings,
@@ -46,16 +25,6 @@ from mnistnet.training.settings import (
     settings_text,
 )
 
-if TYPE_CHECKING:
-    from mnistnet.cli.recorder import Recorder
-    from mnistnet.data.dataset import Dataset, Splits
-    from mnistnet.engine.network import Network
-    from mnistnet.models import Classifier
-    from mnistnet.reports.evaluation import Evaluation
-    from mnistnet.training.runs import RunFolder
-    from mnistnet.training.trainer import Best, Trainer
-
-DEFAULT_RUNS = Path("ckpt")
 CUSTOM = "custom"
 FROM_FILES = ("replay_steps", "replay_legs")
 """Settings without a flag: they come from a run's file."""
@@ -243,7 +212,7 @@ def train(
             before = resumed.settings
         settings = settings_on_resume(context, settings, before)
     folder = checkpoint_folder or (resume if ensemble is not None else None)
-    outputs = _Outputs(folder, loss_csv_path, checkpoint_stride, overwrite)
+    outputs = Outputs(folder, loss_csv_path, checkpoint_stride, overwrite)
     said = said_now(context)
     if "model" in said and "start_from" in said:
         raise UsageError("--start-from: brings its own network: leave --model away")
@@ -258,50 +227,18 @@ def train(
         need_extra("--report", "matplotlib", "plot")
         if settings.members > 1:
             raise UsageError("--report: is about a single network: leave --members away")
-    source = _source(settings)
+    source = data_source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    session = _Session(settings, _load(source), processes, outputs)
+    session = Session(settings, load_splits(source), processes, outputs)
     if augment_picture is not None:
         _draw_augmented(augment_picture, session)
     try:
         if settings.members > 1:
-            _train_members(session, resume if ensemble is not None else None)
+            train_ensemble(session, resume if ensemble is not None else None)
         else:
-            _train_one(session, resumed, report=report)
+            train_one(session, resumed, report=report)
     except BrokenPipeError:  # nobody reads on: quiet, but whoever asks shall not think that it was trained
         sys.exit(PIPE_CLOSED)
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """Where a run is kept."""
-
-    folder: Path | None
-    csv_path: Path | None
-    stride: int
-    overwrite: bool
-
-
-@dataclass(frozen=True)
-class _Session:
-    """All that was asked for."""
-
-    settings: Settings
-    splits: Splits
-    workers: int | None
-    outputs: _Outputs
-
-    @cached_property
-    def images(self) -> _Data:
-        """The data as these settings divide them."""
-        return _divide(self.splits, self.settings)
-
-    def member(self, number: int, folder: Path, resumed: Resumed | None) -> _Session:
-        """What is asked for one network of an ensemble, the first of which has number 1."""
-        settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)
-        if resumed is not None and settings.learning_rate == AUTO:  # it was found when the member began
-            settings = replace(settings, learning_rate=resumed.settings.learning_rate)
-        return replace(self, settings=settings, outputs=replace(self.outputs, folder=folder))
 
 
 def _check_picture(path: Path, settings: Settings, *, overwrite: bool) -> None:
@@ -314,7 +251,7 @@ def _check_picture(path: Path, settings: Settings, *, overwrite: bool) -> None:
         raise UsageError(f"--augment-picture: {path} already exists; use --overwrite or another path")
 
 
-def _draw_augmented(path: Path, session: _Session) -> None:
+def _draw_augmented(path: Path, session: Session) -> None:
     """A row for each of the first images: as it is, then as it might be shown to the network."""
     from mnistnet.data.augmentation import examples
     from mnistnet.data.pictures_sheet import contact_sheet
@@ -327,150 +264,6 @@ def _draw_augmented(path: Path, session: _Session) -> None:
     sheet = contact_sheet(examples(augmentation, images, 11, stream(session.settings.seed, TRANSFORM, 0)))
     write_atomically(path, sheet)
     typer.echo(f"Augmented images are shown in {path}")
-
-
-def _train_one(session: _Session, resumed: Resumed | None, *, report: bool) -> None:
-    """Train a network and say how good it is: the test set is read here and nowhere else."""
-    from mnistnet.reports.evaluation import evaluate
-
-    classifier = _first_classifier(session, resumed)
-    untrained = _untrained(session, classifier, resumed)
-    run = _run(session, classifier, resumed)
-    if run.checkpoint is None:
-        raise UsageError(f"{'--resume: ' if resumed is not None else ''}nothing to do: {run.ended}")
-    test = session.splits.test
-    result = evaluate(classifier, test)
-    typer.echo("\n".join(class_counts(result)))
-    before = "" if untrained is None else f"; {percent(evaluate(untrained, test).accuracy)} before training"
-    typer.echo(f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}){before}")
-    if run.best is not None:
-        typer.echo(f"Best epoch:    {run.best.epoch}, validation accuracy {percent(run.best.accuracy)}")
-    typer.echo(f"Checkpoint:    {run.checkpoint}")
-    typer.echo(f"Loss CSV:      {run.csv_path}")
-    if report:
-        _report(run, classifier, result, test)
-
-
-def _train_members(session: _Session, resume: Path | None) -> None:
-    """Train the networks of an ensemble, each in a folder of its own, and say how good their mean is."""
-    from mnistnet.models import Ensemble
-    from mnistnet.reports.evaluation import evaluate
-
-    with _ensemble_folder(session, resume) as folder:
-        members = _members(session, resume, folder)
-    test = session.splits.test
-    for number, member in enumerate(members, start=1):
-        typer.echo(f"Network {number}: test accuracy {percent(evaluate(member, test).accuracy)}")
-    result = evaluate(Ensemble(tuple(members)), test)
-    typer.echo(
-        f"Test accuracy: {percent(result.accuracy)} ({result.correct} of {result.images}), the mean of all"
-    )
-    typer.echo(f"Ensemble:      {folder}")
-
-
-@contextlib.contextmanager
-def _ensemble_folder(session: _Session, resume: Path | None) -> Iterator[Path]:
-    """Where an ensemble is kept, with its settings in it."""
-    from mnistnet.files import write_atomically
-    from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
-
-    settings = session.settings
-    name = _first_classifier(session, None).name  # also: what is wrong is said before anything is made
-    with contextlib.ExitStack() as stack:
-        folder = session.outputs.folder
-        if folder is None:
-            folder = stack.enter_context(new_folder(DEFAULT_RUNS, f"{name}-{settings.members}"))
-        there = members_of(folder)
-        if resume is None and there and not session.outputs.overwrite:
-            raise UsageError(
-                f"{folder}: already holds an ensemble; use --resume, --overwrite or another folder"
-            )
-        if len(there) > settings.members or is_run(folder):
-            raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
-        make_folders(folder)
-        write_atomically(folder / SETTINGS, settings_text(settings).encode())
-        yield folder
-
-
-def _members(session: _Session, resume: Path | None, folder: Path) -> list[Classifier]:
-    """The networks of an ensemble, trained one after the other; leaves with 128 plus a signal's number."""
-    from mnistnet.training.runs import is_run
-
-    members = []
-    for number in range(1, session.settings.members + 1):
-        typer.echo(f"Network {number} of {session.settings.members}")
-        before = None if resume is None else resume / f"member_{number}"
-        resumed = find_resumed(before) if before is not None and is_run(before) else None
-        asked = session.member(number, folder / f"member_{number}", resumed)
-        classifier = _first_classifier(asked, resumed)
-        run = _run(asked, classifier, resumed)
-        if run.signal and number < session.settings.members:
-            name = signal.Signals(run.signal).name
-            warn(f"{name}: stopped after {number} networks; all is saved in {folder}")
-            sys.exit(128 + run.signal)
-        members.append(classifier)
-    return members
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run that has ended."""
-
-    folder: Path
-    csv_path: Path
-    checkpoint: Path | None
-    """The one to use; None if there was nothing left to do."""
-    best: Best | None
-    ended: str
-    """Why."""
-    signal: int
-    """The one that came when there was nothing left to stop; 0 if none did."""
-
-
-def _run(session: _Session, classifier: Classifier, resumed: Resumed | None) -> _Run:
-    """Train in a folder, until the end or a signal."""
-    from mnistnet.cli.recorder import Recorder
-    from mnistnet.training.runs import new_folder
-    from mnistnet.training.trainer import Trainer
-
-    settings, images, outputs = session.settings, session.images, session.outputs
-    with run_folder(
-        outputs.folder,
-        resumed,
-        lambda: new_folder(DEFAULT_RUNS, classifier.name),
-        csv_path=outputs.csv_path,
-        overwrite=outputs.overwrite,
-        inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
-    ) as run:
-        if settings.learning_rate == AUTO:
-            settings = _settle_learning_rate(session, classifier, run)
-        trainer = Trainer(
-            classifier, settings.config(session.workers), None if resumed is None else resumed.state
-        )
-        architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
-        recorder = Recorder(run, trainer, settings, images.facts, architecture)
-        _announce(trainer, images, resumed)
-        saved, stopped = _train(trainer, recorder, images, outputs.stride)
-        return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer), stopped)
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What a run learns from and is measured on."""
-
-    whole: Dataset
-    """All training images, before any were taken away for validation."""
-    training: Dataset
-    validation: Dataset | None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint says of it."""
-        return {
-            "train_images": len(self.training),
-            "validation_images": 0 if self.validation is None else len(self.validation),
-            "data": self.training.fingerprint,
-        }
 
 
 def _settings(context: typer.Context) -> Settings:
@@ -486,7 +279,7 @@ def _settings(context: typer.Context) -> Settings:
     return Settings(**values).without_strangers(said)
 
 
-def _check(settings: Settings, outputs: _Outputs) -> None:
+def _check(settings: Settings, outputs: Outputs) -> None:
     """Say what is wrong before the data are read."""
     if outputs.stride < 1:
         raise UsageError(f"--checkpoint-stride: must be >= 1, found {outputs.stride}")
@@ -514,131 +307,6 @@ def _check(settings: Settings, outputs: _Outputs) -> None:
         raise UsageError("--patience: needs --validation-split, whose images it is measured on")
 
 
-def _source(settings: Settings) -> Path:
-    """Where the data are, after they were fetched if need be."""
-    from mnistnet.cli.data import chosen_data
-
-    folder = settings.train_data_dir
-    return chosen_data("--train-data-dir", None if folder is None else Path(folder), settings.data)
-
-
-def _load(source: Path) -> Splits:
-    from mnistnet.data.sources import load_data
-
-    splits = load_data(source)
-    for message in splits.warnings:
-        warn(message)
-    return splits
-
-
-def _divide(splits: Splits, settings: Settings) -> _Data:
-    """Take the images that are not wanted, and those for validation, away from the training images."""
-    if settings.limit is not None and settings.limit > len(splits.train):
-        raise UsageError(f"--limit: {settings.limit} exceeds the {len(splits.train)} training images")
-    training = splits.train if settings.limit is None else splits.train.first(settings.limit)
-    validation = None
-    if settings.validation_split:
-        training, validation = training.split(settings.validation_split, settings.seed)
-    if settings.batch_size > len(training):
-        raise DataError(f"--batch-size: {settings.batch_size} exceeds the {len(training)} training images")
-    return _Data(splits.train, training, validation)
-
-
-def _first_classifier(session: _Session, resumed: Resumed | None) -> Classifier:
-    """A new network, or the one that training goes on with."""
-    if resumed is None:
-        classifier = _new_classifier(session.settings, session.images.whole)
-    else:
-        check_data(resumed, session.images.whole, session.images.facts)
-        classifier = resumed.checkpoint.classifier
-    _check_loss(session.settings, classifier)
-    return classifier
-
-
-def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
-    """The network to train: named, described by an architecture file, or with its weights from a model."""
-    from mnistnet.models import MODELS, Classifier, build
-
-    model = settings.model
-    if settings.start_from is not None:
-        return _started(Path(settings.start_from), data)
-    if model.endswith(".json"):
-        return _described(Path(model), data, settings.seed)
-    choose("--model", model, tuple(MODELS))
-    network = build(model, data.shape, len(data.class_names))
-    return Classifier(network.initialize(settings.seed), data.class_names, name=model)
-
-
-def _described(path: Path, data: Dataset, seed: int) -> Classifier:
-    from mnistnet.engine.network import Network
-    from mnistnet.formats.checkpoint import load_architecture
-    from mnistnet.models import Classifier
-
-    architecture = load_architecture(path)
-    check_last_layer(path, architecture.layers[-1].kind)
-    check_pictures(path, architecture.input_shape)
-    network = Network(architecture.layers, architecture.input_shape)
-    _check_fit(path, network, data)
-    names = architecture.class_names or data.class_names
-    return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
-
-
-def _started(path: Path, data: Dataset) -> Classifier:
-    from mnistnet.cli.model_file import find_model, read_model
-    from mnistnet.models import Classifier
-
-    found = read_model(find_model(path), DEFAULT_SIZE_LIMIT)
-    for note in found.notes:
-        warn(f"{path}: {note}")
-    if not isinstance(found.predictor, Classifier):
-        why = found.obstacle or "an ensemble"
-        raise CheckpointError(f"--start-from: {path}: expected a network that can be trained, found {why}")
-    _check_fit(path, found.predictor.network, data)
-    if found.predictor.class_names != data.class_names:
-        warn(f"--start-from: {path}: its classes have other names than the data's, which count from now on")
-    return replace(found.predictor, class_names=data.class_names, confidence_threshold=None)
-
-
-def _check_fit(path: Path, network: Network, data: Dataset) -> None:
-    if network.input_shape != data.shape:
-        raise DataError(
-            f"{path}: the model expects {_size(network.input_shape)} images, the data has {_size(data.shape)}"
-        )
-    if network.output_shape != (len(data.class_names),):
-        raise DataError(
-            f"{path}: the model gives {network.output_shape} outputs, "
-            f"the data has {len(data.class_names)} classes"
-        )
-
-
-def _check_loss(settings: Settings, classifier: Classifier) -> None:
-    """Refuse a loss that does not go with the network's last layer, before anything is made."""
-    from mnistnet.engine.losses import LOSSES
-
-    last = classifier.network.layers[-1].kind
-    wanted = LOSSES[settings.loss].fuses if settings.loss in LOSSES else None
-    if wanted not in (None, last):
-        raise UsageError(
-            f"--loss: {settings.loss} goes with a network that ends in {wanted}, found {last}; "
-            "auto chooses what suits it"
-        )
-
-
-def _untrained(session: _Session, classifier: Classifier, resumed: Resumed | None) -> Classifier | None:
-    """What the training began with; None where it cannot be had any more."""
-    if resumed is not None:
-        try:
-            return _new_classifier(session.settings, session.splits.train)
-        except MnistnetError:  # a file that has gone
-            return None
-    return replace(classifier, network=classifier.network.copy())
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    c, h, w = shape
-    return f"{h}x{w}" if c == 1 else f"{c}x{h}x{w}"
-
-
 def _refuse_inputs_as_outputs(source: Path, settings: Settings, csv_path: Path | None) -> None:
     if csv_path is None or not csv_path.exists():
         return
@@ -646,100 +314,3 @@ def _refuse_inputs_as_outputs(source: Path, settings: Settings, csv_path: Path |
     inputs = [path for path in paths if path.is_file()]
     if any(csv_path.samefile(path) for path in inputs):
         raise UsageError(f"--loss-csv-path: {csv_path} would overwrite data that is read")
-
-
-def _announce(trainer: Trainer, data: _Data, resumed: Resumed | None) -> None:
-    classifier, config = trainer.classifier, trainer.config
-    held_back = f", validating on {len(data.validation)}" if data.validation is not None else ""
-    typer.echo(
-        f"Training {classifier.name} ({classifier.network.size} parameters) on {len(data.training)} "
-        f"images{held_back}: {config.length}, batch {config.batch_size}, seed {config.seed}"
-    )
-    if resumed is not None:
-        typer.echo(f"Going on with {resumed.path} after {trainer.epoch} epochs and {trainer.step} steps")
-
-
-def _train(trainer: Trainer, recorder: Recorder, data: _Data, stride: int) -> tuple[Path | None, int]:
-    """Train, log, save and show; leaves with 128 and the number of a signal that stops it.
-
-    Returns:
-        The checkpoint to use, None if there was nothing to do; and the signal that came too late, or 0.
-    """
-    from mnistnet.cli.progress import Progress
-    from mnistnet.cli.signals import stop_signals
-    from mnistnet.training.trainer import EpochResult
-
-    config = trainer.config
-    if config.nb_epochs == 0 and config.budget is None and not trainer.steps:
-        return recorder.untrained(), 0
-    went_on = trainer.steps > 0
-    if went_on:
-        recorder.save_best()  # a sudden end may have come between the checkpoint and this
-    saved: Path | None = None
-    begun = False
-    with (
-        stop_signals() as received,
-        Progress(None if config.budget else config.nb_epochs) as progress,
-        contextlib.closing(trainer.run(data.training, data.validation)) as results,
-    ):
-        try:
-            for event in results:
-                if went_on and not begun:
-                    recorder.save_settings()
-                begun = True
-                over = isinstance(event, EpochResult) and event.is_last
-                if isinstance(event, EpochResult):
-                    saved = recorder.epoch(event, save=event.epoch % stride == 0 or over) or saved
-                    progress.finish(event)
-                else:
-                    progress.update(event)
-                if (number := received()) and not over:
-                    progress.close()
-                    path = recorder.stopped()
-                    done = f"{trainer.epoch} epochs and {trainer.step} steps"
-                    warn(f"{signal.Signals(number).name}: stopped after {done}; saved as {path}")
-                    sys.exit(128 + number)
-        except BrokenPipeError:
-            recorder.stopped()
-            raise
-        except DivergedError as error:
-            raise recorder.diverged(error, data.training) from error
-        stopped = received()
-    if not begun:
-        return None, stopped
-    if trainer.is_out_of_patience:
-        typer.echo(_why_it_ended(trainer))
-    return (recorder.run.best_path if trainer.best is not None else saved), stopped
-
-
-def _why_it_ended(trainer: Trainer) -> str:
-    config = trainer.config
-    if trainer.is_out_of_patience:
-        return f"no better validation for {config.patience} epochs; raise --patience to go on"
-    if config.budget is not None:
-        return f"its {config.budget:g} s are over; raise --budget"
-    return f"its {config.nb_epochs} epochs are over; raise --nb-epochs"
-
-
-def _settle_learning_rate(session: _Session, classifier: Classifier, run: RunFolder) -> Settings:
-    """Find the learning rate by a range test, and show how."""
-    from mnistnet.training.range_test import range_test
-
-    config = replace(session.settings, learning_rate=None).config(session.workers)
-    found = range_test(classifier, config, session.images.training)
-    path = run.save_rates(found.curve)
-    typer.echo("Learning rate range test (loss, smoothed):")
-    for tried, loss in found.curve[:: max(1, len(found.curve) // 16)]:
-        typer.echo(f"  {tried:9.2g}  {loss:7.3f}  {bar(loss / found.curve[0][1] / 2)}")
-    typer.echo(f"Learning rate: {found.chosen:.3g}, a quarter of where the loss falls fastest (see {path})")
-    return replace(session.settings, learning_rate=found.chosen)
-
-
-def _report(run: _Run, classifier: Classifier, result: Evaluation, test: Dataset) -> None:
-    from mnistnet.reports.curves import read_curve
-    from mnistnet.reports.report import write_report
-
-    path = run.folder / "report.html"
-    # a run of no epochs has logged nothing
-    write_report(path, classifier, result, test, read_curve(run.csv_path) if run.csv_path.exists() else ())
-    typer.echo(f"Report:        {path}")

@@ -378,6 +378,16 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
     assert_refused(refused, 2, "both: already holds an ensemble; use --resume, --overwrite or another folder")
 
 
+def test_the_networks_of_an_ensemble_share_a_budget(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--checkpoint-folder", "both")
+    result = mnistnet("train", *options, "--members", 2, "--budget", "1s")
+    assert result.code == 0, result.err
+    for folder, budget in (("both", 1.0), ("both/member_1", 0.5), ("both/member_2", 0.5)):
+        assert tomllib.loads((tmp_path / folder / "run.toml").read_text())["budget"] == budget
+
+
 def test_the_best_network_knows_when_to_be_sure(whole: Path) -> None:
     classifier = load_checkpoint(whole / "best.json").classifier
     assert classifier.confidence_threshold is not None
