@@ -61,6 +61,11 @@ class Session:
         """The data as these settings divide them."""
         return _divide(self.splits, self.settings)
 
+    @property
+    def inputs(self) -> list[Path]:
+        """Files that are read beside the data, and must not be replaced."""
+        return [Path(path) for path in (self.settings.model, self.settings.start_from) if path is not None]
+
     def member(self, number: int, folder: Path, resumed: Resumed | None) -> Session:
         """What is asked for one network of an ensemble, the first of which has number 1."""
         settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)

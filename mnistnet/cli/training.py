@@ -87,9 +87,22 @@ def _ensemble_folder(session: Session, resume: Path | None) -> Iterator[Path]:
             )
         if len(there) > settings.members or is_run(folder):
             raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
+        if resume is None:
+            _clear(there, session.inputs)
         make_folders(folder)
         write_atomically(folder / SETTINGS, settings_text(settings).encode())
         yield folder
+
+
+def _clear(runs: list[Path], inputs: list[Path]) -> None:
+    """Remove an older ensemble's networks, so that none is ever taken for one of the new ensemble."""
+    from mnistnet.training.runs import RunFolder
+
+    with contextlib.ExitStack() as stack:
+        # all of them may be removed before any is
+        folders = [stack.enter_context(RunFolder(run, overwrite=True, inputs=inputs)) for run in runs]
+        for folder in folders:
+            folder.clear()
 
 
 def _members(session: Session, resume: Path | None, folder: Path) -> list[Classifier]:
@@ -140,7 +153,7 @@ def _run(session: Session, classifier: Classifier, resumed: Resumed | None) -> _
         lambda: new_folder(DEFAULT_RUNS, classifier.name),
         csv_path=outputs.csv_path,
         overwrite=outputs.overwrite,
-        inputs=[Path(path) for path in (settings.model, settings.start_from) if path is not None],
+        inputs=session.inputs,
     ) as run:
         if settings.learning_rate == AUTO:
             settings = _settle_learning_rate(session, classifier, run)

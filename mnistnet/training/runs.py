@@ -149,6 +149,12 @@ class RunFolder:
         """Write ``best.json``, the network of the best epoch so far; it is for use, not for going on."""
         return self._write(BEST_NAME, self._encode(checkpoint))
 
+    def clear(self) -> None:
+        """Remove the older run, where it shall not even be kept until this one has a checkpoint."""
+        for older in self._older:
+            self._remove(older)
+        self._older = []
+
     @property
     def replaces(self) -> bool:
         """Whether an older run is still there, which the first checkpoint of this one replaces."""

@@ -378,6 +378,30 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
     assert_refused(refused, 2, "both: already holds an ensemble; use --resume, --overwrite or another folder")
 
 
+def test_an_ensemble_that_replaces_another_is_never_mixed_with_it(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    options = ("--model", "mlp", "--train-data-dir", small_data, "--nb-epochs", 1)
+    ensemble = (*options, "--members", 2, "--checkpoint-folder", "both")
+    assert mnistnet("train", *ensemble, "--seed", 3).code == 0
+    folders = [tmp_path / "both" / f"member_{number}" for number in (1, 2)]
+    kept = [files_in(folder) for folder in folders]
+    read = "both/member_2/latest.json"
+    refused = mnistnet("train", *ensemble[2:], "--start-from", read, "--overwrite")
+    why = "is read by this run, which would replace it; use another folder"
+    assert_refused(refused, 2, f"{read}: {why}")
+    assert [files_in(folder) for folder in folders] == kept
+    diverged = mnistnet("train", *ensemble, "--seed", 10, "--overwrite", "--learning-rate", 1e30)
+    assert diverged.code not in (0, 2)
+    assert files_in(folders[1]) == []
+    assert tomllib.loads((tmp_path / "both" / "run.toml").read_text())["seed"] == 10
+    assert mnistnet("train", *ensemble, "--seed", 10, "--overwrite").code == 0
+    for number, seed in ((1, 10), (2, 11)):
+        alone = mnistnet("train", *options, "--seed", seed, "--checkpoint-folder", f"alone_{number}")
+        assert alone.code == 0, alone.err
+        assert_same_run(tmp_path / f"alone_{number}", tmp_path / "both" / f"member_{number}")
+
+
 def test_the_networks_of_an_ensemble_share_a_budget(
     mnistnet: Mnistnet, small_data: Path, tmp_path: Path
 ) -> None:
