@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from mnistnet.cli.console import check_pictures, need_extra, process_count
+from mnistnet.cli.request import Outputs, Request, data_source, load_splits
 from mnistnet.cli.resume import ensemble_settings, find_resumed, instead, said_now, settings_on_resume
-from mnistnet.cli.session import Outputs, Session, data_source, load_splits
 from mnistnet.cli.signals import PIPE_CLOSED
 from mnistnet.cli.training import train_ensemble, train_one
 from mnistnet.errors import UsageError, choose
@@ -229,14 +229,14 @@ def train(
             raise UsageError("--report: is about a single network: leave --members away")
     source = data_source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    session = Session(settings, load_splits(source), processes, outputs)
+    request = Request(settings, load_splits(source), processes, outputs)
     if augment_picture is not None:
-        _draw_augmented(augment_picture, session)
+        _draw_augmented(augment_picture, request)
     try:
         if settings.members > 1:
-            train_ensemble(session, resume if ensemble is not None else None)
+            train_ensemble(request, resume if ensemble is not None else None)
         else:
-            train_one(session, resumed, report=report)
+            train_one(request, resumed, report=report)
     except BrokenPipeError:  # nobody reads on: quiet, but whoever asks shall not think that it was trained
         sys.exit(PIPE_CLOSED)
 
@@ -251,17 +251,17 @@ def _check_picture(path: Path, settings: Settings, *, overwrite: bool) -> None:
         raise UsageError(f"--augment-picture: {path} already exists; use --overwrite or another path")
 
 
-def _draw_augmented(path: Path, session: Session) -> None:
+def _draw_augmented(path: Path, request: Request) -> None:
     """A row for each of the first images: as it is, then as it might be shown to the network."""
     from mnistnet.data.augmentation import examples
     from mnistnet.data.pictures_sheet import contact_sheet
     from mnistnet.engine.streams import TRANSFORM, stream
     from mnistnet.files import write_atomically
 
-    augmentation = session.settings.augmentation
+    augmentation = request.settings.augmentation
     assert augmentation is not None
-    images = session.images.training.images[:8]
-    sheet = contact_sheet(examples(augmentation, images, 11, stream(session.settings.seed, TRANSFORM, 0)))
+    images = request.images.training.images[:8]
+    sheet = contact_sheet(examples(augmentation, images, 11, stream(request.settings.seed, TRANSFORM, 0)))
     write_atomically(path, sheet)
     typer.echo(f"Augmented images are shown in {path}")
 

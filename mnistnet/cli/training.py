@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from mnistnet.cli.console import bar, class_counts, percent, warn
+from mnistnet.cli.request import Request, TrainingData, first_classifier, untrained
 from mnistnet.cli.resume import Resumed, find_resumed, run_folder
-from mnistnet.cli.session import Session, TrainingData, first_classifier, untrained
 from mnistnet.errors import DivergedError, UsageError
 from mnistnet.training.settings import AUTO, Settings, settings_text
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 DEFAULT_RUNS = Path("ckpt")
 
 
-def train_one(session: Session, resumed: Resumed | None, *, report: bool) -> None:
+def train_one(request: Request, resumed: Resumed | None, *, report: bool) -> None:
     """Train a network and say how good it is: the test set is read here and nowhere else."""
     from mnistnet.reports.evaluation import evaluate
 
-    classifier = first_classifier(session, resumed)
-    began_with = untrained(session, classifier, resumed)
-    run = _run(session, classifier, resumed)
+    classifier = first_classifier(request, resumed)
+    began_with = untrained(request, classifier, resumed)
+    run = _run(request, classifier, resumed)
     if run.checkpoint is None:
         raise UsageError(f"{'--resume: ' if resumed is not None else ''}nothing to do: {run.ended}")
-    test = session.splits.test
+    test = request.splits.test
     result = evaluate(classifier, test)
     typer.echo("\n".join(class_counts(result)))
     before = "" if began_with is None else f"; {percent(evaluate(began_with, test).accuracy)} before training"
@@ -51,14 +51,14 @@ def train_one(session: Session, resumed: Resumed | None, *, report: bool) -> Non
         _report(run, classifier, result, test)
 
 
-def train_ensemble(session: Session, resume: Path | None) -> None:
+def train_ensemble(request: Request, resume: Path | None) -> None:
     """Train the networks of an ensemble, each in a folder of its own, and say how good their mean is."""
     from mnistnet.models import Ensemble
     from mnistnet.reports.evaluation import evaluate
 
-    with _ensemble_folder(session, resume) as folder:
-        members = _members(session, resume, folder)
-    test = session.splits.test
+    with _ensemble_folder(request, resume) as folder:
+        members = _members(request, resume, folder)
+    test = request.splits.test
     for number, member in enumerate(members, start=1):
         typer.echo(f"Network {number}: test accuracy {percent(evaluate(member, test).accuracy)}")
     result = evaluate(Ensemble(tuple(members)), test)
@@ -69,26 +69,26 @@ def train_ensemble(session: Session, resume: Path | None) -> None:
 
 
 @contextlib.contextmanager
-def _ensemble_folder(session: Session, resume: Path | None) -> Iterator[Path]:
+def _ensemble_folder(request: Request, resume: Path | None) -> Iterator[Path]:
     """Where an ensemble is kept, with its settings in it."""
     from mnistnet.files import write_atomically
     from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
 
-    settings = session.settings
-    name = first_classifier(session, None).name  # also: what is wrong is said before anything is made
+    settings = request.settings
+    name = first_classifier(request, None).name  # also: what is wrong is said before anything is made
     with contextlib.ExitStack() as stack:
-        folder = session.outputs.folder
+        folder = request.outputs.folder
         if folder is None:
             folder = stack.enter_context(new_folder(DEFAULT_RUNS, f"{name}-{settings.members}"))
         there = members_of(folder)
-        if resume is None and there and not session.outputs.overwrite:
+        if resume is None and there and not request.outputs.overwrite:
             raise UsageError(
                 f"{folder}: already holds an ensemble; use --resume, --overwrite or another folder"
             )
         if len(there) > settings.members or is_run(folder):
             raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
         if resume is None:
-            _clear(there, session.inputs)
+            _clear(there, request.inputs)
         make_folders(folder)
         write_atomically(folder / SETTINGS, settings_text(settings).encode())
         yield folder
@@ -105,19 +105,19 @@ def _clear(runs: list[Path], inputs: list[Path]) -> None:
             folder.clear()
 
 
-def _members(session: Session, resume: Path | None, folder: Path) -> list[Classifier]:
+def _members(request: Request, resume: Path | None, folder: Path) -> list[Classifier]:
     """The networks of an ensemble, trained one after the other; leaves with 128 plus a signal's number."""
     from mnistnet.training.runs import is_run
 
     members = []
-    for number in range(1, session.settings.members + 1):
-        typer.echo(f"Network {number} of {session.settings.members}")
+    for number in range(1, request.settings.members + 1):
+        typer.echo(f"Network {number} of {request.settings.members}")
         before = None if resume is None else resume / f"member_{number}"
         resumed = find_resumed(before) if before is not None and is_run(before) else None
-        asked = session.member(number, folder / f"member_{number}", resumed)
+        asked = request.member(number, folder / f"member_{number}", resumed)
         classifier = first_classifier(asked, resumed)
         run = _run(asked, classifier, resumed)
-        if run.signal and number < session.settings.members:
+        if run.signal and number < request.settings.members:
             name = signal.Signals(run.signal).name
             warn(f"{name}: stopped after {number} networks; all is saved in {folder}")
             sys.exit(128 + run.signal)
@@ -140,25 +140,25 @@ class _Run:
     """The one that came when there was nothing left to stop; 0 if none did."""
 
 
-def _run(session: Session, classifier: Classifier, resumed: Resumed | None) -> _Run:
+def _run(request: Request, classifier: Classifier, resumed: Resumed | None) -> _Run:
     """Train in a folder, until the end or a signal."""
     from mnistnet.cli.recorder import Recorder
     from mnistnet.training.runs import new_folder
     from mnistnet.training.trainer import Trainer
 
-    settings, images, outputs = session.settings, session.images, session.outputs
+    settings, images, outputs = request.settings, request.images, request.outputs
     with run_folder(
         outputs.folder,
         resumed,
         lambda: new_folder(DEFAULT_RUNS, classifier.name),
         csv_path=outputs.csv_path,
         overwrite=outputs.overwrite,
-        inputs=session.inputs,
+        inputs=request.inputs,
     ) as run:
         if settings.learning_rate == AUTO:
-            settings = _settle_learning_rate(session, classifier, run)
+            settings = _settle_learning_rate(request, classifier, run)
         trainer = Trainer(
-            classifier, settings.config(session.workers), None if resumed is None else resumed.state
+            classifier, settings.config(request.workers), None if resumed is None else resumed.state
         )
         architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
         recorder = Recorder(run, trainer, settings, images.facts, architecture)
@@ -240,18 +240,18 @@ def _why_it_ended(trainer: Trainer) -> str:
     return f"its {config.nb_epochs} epochs are over; raise --nb-epochs"
 
 
-def _settle_learning_rate(session: Session, classifier: Classifier, run: RunFolder) -> Settings:
+def _settle_learning_rate(request: Request, classifier: Classifier, run: RunFolder) -> Settings:
     """Find the learning rate by a range test, and show how."""
     from mnistnet.training.range_test import range_test
 
-    config = replace(session.settings, learning_rate=None).config(session.workers)
-    found = range_test(classifier, config, session.images.training)
+    config = replace(request.settings, learning_rate=None).config(request.workers)
+    found = range_test(classifier, config, request.images.training)
     path = run.save_rates(found.curve)
     typer.echo("Learning rate range test (loss, smoothed):")
     for tried, loss in found.curve[:: max(1, len(found.curve) // 16)]:
         typer.echo(f"  {tried:9.2g}  {loss:7.3f}  {bar(loss / found.curve[0][1] / 2)}")
     typer.echo(f"Learning rate: {found.chosen:.3g}, a quarter of where the loss falls fastest (see {path})")
-    return replace(session.settings, learning_rate=found.chosen)
+    return replace(request.settings, learning_rate=found.chosen)
 
 
 def _report(run: _Run, classifier: Classifier, result: Evaluation, test: Dataset) -> None:

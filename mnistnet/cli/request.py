@@ -48,7 +48,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Session:
+class Request:
     """All that was asked for."""
 
     settings: Settings
@@ -66,7 +66,7 @@ class Session:
         """Files that are read beside the data, and must not be replaced."""
         return [Path(path) for path in (self.settings.model, self.settings.start_from) if path is not None]
 
-    def member(self, number: int, folder: Path, resumed: Resumed | None) -> Session:
+    def member(self, number: int, folder: Path, resumed: Resumed | None) -> Request:
         """What is asked for one network of an ensemble, the first of which has number 1."""
         settings = replace(self.settings, members=1, seed=self.settings.seed + number - 1)
         if settings.budget is not None:  # which all of them share
@@ -107,14 +107,14 @@ def _divide(splits: Splits, settings: Settings) -> TrainingData:
     return TrainingData(splits.train, training, validation)
 
 
-def first_classifier(session: Session, resumed: Resumed | None) -> Classifier:
+def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:
     """A new network, or the one that training goes on with."""
     if resumed is None:
-        classifier = _new_classifier(session.settings, session.images.whole)
+        classifier = _new_classifier(request.settings, request.images.whole)
     else:
-        check_data(resumed, session.images.whole, session.images.facts)
+        check_data(resumed, request.images.whole, request.images.facts)
         classifier = resumed.checkpoint.classifier
-    _check_loss(session.settings, classifier)
+    _check_loss(request.settings, classifier)
     return classifier
 
 
@@ -192,11 +192,11 @@ def _check_loss(settings: Settings, classifier: Classifier) -> None:
         )
 
 
-def untrained(session: Session, classifier: Classifier, resumed: Resumed | None) -> Classifier | None:
+def untrained(request: Request, classifier: Classifier, resumed: Resumed | None) -> Classifier | None:
     """What the training began with; None where it cannot be had any more."""
     if resumed is not None:
         try:
-            return _new_classifier(session.settings, session.splits.train)
+            return _new_classifier(request.settings, request.splits.train)
         except MnistnetError:  # a file that has gone
             return None
     return replace(classifier, network=classifier.network.copy())
