@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +27,9 @@ from mnistnet.files import (
     write_atomically,
 )
 from mnistnet.formats.checkpoint import Checkpoint, encode_checkpoint
-from mnistnet.training.trainer import EpochResult
+
+if TYPE_CHECKING:  # whoever only looks for a run needs no trainer
+    from mnistnet.training.trainer import EpochResult
 
 LATEST = "latest.json"
 BEST_NAME = "best.json"
