@@ -338,7 +338,7 @@ def _check_outputs(outputs: Mapping[str, Path | None], tone: str, inputs: Sequen
             if same_file(path, taken):
                 raise UsageError(f"{name}: {path} is {other} too: choose another path")
         seen.append((name, path))
-        remove_leftovers(path.parent)
+        remove_leftovers(path.parent, of=path.name)
 
 
 # what is there ---------------------------------------------------------------------------------------------

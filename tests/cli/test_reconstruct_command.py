@@ -535,3 +535,17 @@ def pieces(mask: np.ndarray) -> int:
             left -= near
             open_ += near
     return count
+
+
+def test_only_what_a_killed_run_left_of_the_same_picture_is_cleared_away(
+    mnistnet: Mnistnet, image: Path, tmp_path: Path
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    ours, foreign = (tmp_path / f".{name}.{gone.pid}-1.mnistnet-tmp" for name in ("out.png", "model.onnx"))
+    for path in (ours, foreign):
+        path.write_bytes(b"half")
+    result = mnistnet("reconstruct", image, "-o", "out.png", *SHORT)
+    assert result.code == 0, result.err
+    assert not ours.exists()
+    assert foreign.exists()
