@@ -31,9 +31,12 @@ class Optimizer(ABC):
         """Names of the vectors, as long as the parameters, that the rule keeps between steps (start: 0)."""
 
     @property
+    @abstractmethod
     def momentum_names(self) -> tuple[str, ...]:
-        """Those of ``state_names`` that follow the gradient itself, and fade where there is none."""
-        return self.state_names[:1]
+        """Those of ``state_names`` that follow the gradient itself, and fade where there is none.
+
+        What is nearly zero there may become zero, so no rule may divide by them.
+        """
 
     @abstractmethod
     def factors(self, step: int, learning_rate: float) -> tuple[float, ...]:
@@ -94,6 +97,11 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         """The velocity, if there is momentum."""
         return ("velocity",) if self.momentum else ()
+
+    @property
+    def momentum_names(self) -> tuple[str, ...]:
+        """The velocity too."""
+        return self.state_names
 
     def factors(self, step: int, learning_rate: float) -> tuple[float, ...]:  # noqa: ARG002
         """The learning rate."""
@@ -163,6 +171,11 @@ class Adam(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         """The sums behind the two moments."""
         return ("first_moment", "second_moment")
+
+    @property
+    def momentum_names(self) -> tuple[str, ...]:
+        """The first; the step is divided by the second one's root."""
+        return ("first_moment",)
 
     def factors(self, step: int, learning_rate: float) -> tuple[float, ...]:
         """``(a, e)`` in ``w -= a m / (sqrt(v) + e)`` of the sums m and v."""
