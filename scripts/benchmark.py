@@ -1,10 +1,10 @@
 """Measure mnistnet against PyTorch, scikit-learn, JAX and onnxruntime, side by side in one run.
 
-Every library works in a process of its own; the contestants take turns, a few steps each, many rounds, from
+Every library works in a process of its own; the contestants take turns of many steps, for many rounds, from
 the same weights on the same batches of MNIST. Ratios are the other's median time over mnistnet's: above 1,
 mnistnet is faster. Libraries that are not installed are left out, and named.
 
-    python scripts/benchmark.py                          # everything, about half an hour
+    python scripts/benchmark.py                          # everything, an hour or more
     python scripts/benchmark.py --quick                  # everything, briefly: only to see that it works
     python scripts/benchmark.py --only step,conv --json results.json
     python scripts/benchmark.py --from-json results.json --markdown docs/performance.md --picture a.svg

@@ -119,7 +119,10 @@ def epoch_tables(data: Data) -> list[Table]:
         for row in data["rows"]
         for name, one in row["contestants"].items()
     ]
-    note = "60,000 images at batch 64, taking the batches included on all sides."
+    note = (
+        "60,000 images at batch 64, taking the batches included on all sides; wide once, the others "
+        "three times."
+    )
     return [Table("Epoch", ["theirs / mnistnet", "network", "contestant", "epoch"], rows, [note])]
 
 
