@@ -56,7 +56,7 @@ EXAMPLES = [
     Example(Dense(4), (6,), (4,)),
     Example(Dense(1), (1,), (1,)),
     Example(Dense(33), (5,), (33,)),
-    Example(Dense(3, bound=0.5), (4,), (3,)),
+    Example(Dense(3, init_bound=0.5), (4,), (3,)),
     Example(Conv2d(3, (2, 2)), (2, 4, 5), (3, 3, 4)),
     Example(Conv2d(2, (3, 2), stride=(2, 1), padding=(1, 0)), (3, 5, 4), (2, 3, 3)),
     Example(Conv2d(2, (2, 3), stride=(1, 2), padding=(0, 2)), (1, 4, 4), (2, 3, 3)),
@@ -174,7 +174,7 @@ def test_configuration_survives_json(example):
     assert type(again) is type(example.layer)
     assert again == example.layer
     assert json.dumps(again.config()) == text
-    defaulted = {"dilation", "groups", "bound"}  # left out where they say nothing
+    defaulted = {"dilation", "groups", "init_bound"}  # left out where they say nothing
     assert set(again.config()) | defaulted == {f.name for f in fields(again) if f.init} | defaulted
 
 

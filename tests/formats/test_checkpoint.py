@@ -121,7 +121,7 @@ def test_layers_of_all_kinds_come_back() -> None:
         GELU("tanh"),
         Tanh(),
     ]
-    kinds += [GlobalAvgPool(), GELU(), FourierFeatures(2, 0.5), Dense(3, bound=0.25), Sine(2.0)]
+    kinds += [GlobalAvgPool(), GELU(), FourierFeatures(2, 0.5), Dense(3, init_bound=0.25), Sine(2.0)]
     layers = [*kinds, *tiny().classifier.network.layers[5:]]
     network = Network(layers, (3, 4, 4)).initialize(0)
     data = encode_checkpoint(Checkpoint(Classifier(network, ("a", "b", "c")), {}))

@@ -223,7 +223,7 @@ NETWORKS: dict[str, list[Layer]] = {
         GlobalAvgPool(),
         Tanh(),
         FourierFeatures(7, 0.5),
-        Dense(9, bound=0.1),
+        Dense(9, init_bound=0.1),
         Sine(4.0),
         Dense(10),
         Softmax(),

@@ -142,7 +142,7 @@ GEOMETRIES: list[tuple[tuple[int, int, int], list[Layer]]] = [
             Tanh(),
             GlobalAvgPool(),
             FourierFeatures(5, 0.25),
-            Dense(3, bound=0.5),
+            Dense(3, init_bound=0.5),
             Sine(2.0),
             Dense(3),
             Softmax(),
@@ -261,7 +261,7 @@ def _registered() -> Iterable[type[Layer]]:
 
 def test_a_network_of_numbers(tmp_path: Path) -> None:
     """From coordinates to a colour: floats go in as they are, whatever the pixel scale says."""
-    layers = [FourierFeatures(8), Dense(6, bound=0.5), Sine(2.0), Dense(3), Sigmoid()]
+    layers = [FourierFeatures(8), Dense(6, init_bound=0.5), Sine(2.0), Dense(3), Sigmoid()]
     network = Network(layers, (2,)).initialize(4)
     classifier = Classifier(network, ("red", "green", "blue"), PixelScale(0.5, 3.0), "painting")
     points, whence = proof_images((2,), 20)

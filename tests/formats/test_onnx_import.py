@@ -126,7 +126,7 @@ def test_our_own_come_back_to_the_bit() -> None:
 
 
 def test_waves_come_back_to_the_bit() -> None:
-    layers = [Flatten(), FourierFeatures(5, 0.25), Dense(4, bound=0.5), Sine(2.5), Dense(3), Softmax()]
+    layers = [Flatten(), FourierFeatures(5, 0.25), Dense(4, init_bound=0.5), Sine(2.5), Dense(3), Softmax()]
     network = Network(layers, (1, 2, 3)).initialize(6)
     found = import_graph(graph_of(to_onnx(Classifier(network, ("a", "b", "c")))))
     assert kinds(found) == "flatten fourier_features dense sine dense softmax"

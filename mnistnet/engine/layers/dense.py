@@ -34,24 +34,24 @@ class Dense(Layer, kind="dense"):
 
     dW = sum over n of dy x^T, db = sum over n of dy, dx = W^T dy.
 
-    With a ``bound`` the first weights are uniform in -bound .. bound and the biases in +-1 / sqrt(F in), as
+    With an ``init_bound`` b the first weights are uniform in -b .. b and the biases in +-1 / sqrt(F in), as
     what comes next may want them (see `Sine`); without one they are He's.
     """
 
     out_features: int
-    bound: float | None = None
+    init_bound: float | None = None
     batch_first = True
 
     def __post_init__(self) -> None:
         check_size("out_features", self.out_features)
-        if self.bound is not None:
-            self.bound = check_number("bound", self.bound, 0.0, 1e6)
+        if self.init_bound is not None:
+            self.init_bound = check_number("init_bound", self.init_bound, 0.0, 1e6)
 
     def config(self) -> dict[str, Any]:
-        """The init fields; ``bound`` only where there is one, as in older files."""
+        """The init fields; ``init_bound`` only where there is one, as in older files."""
         config = super().config()
-        if self.bound is None:
-            del config["bound"]
+        if self.init_bound is None:
+            del config["init_bound"]
         return config
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -68,11 +68,11 @@ class Dense(Layer, kind="dense"):
         """He-normal weights and biases off zero (`FIRST_BIAS`), or both uniform."""
         weight, bias = self.params["weight"], self.params["bias"]
         fan_in = prod(input_shape)
-        if self.bound is None:
+        if self.init_bound is None:
             he_normal(weight, fan_in, rng)
             bias[...] = FIRST_BIAS
         else:
-            weight[...] = rng.uniform(-self.bound, self.bound, weight.shape)
+            weight[...] = rng.uniform(-self.init_bound, self.init_bound, weight.shape)
             bias[...] = rng.uniform(-1.0, 1.0, bias.shape) / sqrt(fan_in)
 
     def operations(self) -> Sequence[Operation]:
