@@ -121,6 +121,12 @@ def explain(error: OSError) -> str:
             return (error.strerror or str(error)).lower()
 
 
+def any_of(choices: Sequence[str]) -> str:
+    """The choices as a sentence has them: ``a``, ``a or b``, ``a, b or c``."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def choose(flag: str, value: str, choices: tuple[str, ...]) -> str:
     """``value`` if it is one of ``choices``.
 

@@ -229,8 +229,9 @@ def settings_on_resume(context: typer.Context, settings: Settings, run: Settings
     for name, value in given.items():
         before = getattr(run, name)
         if name in KEPT_ON_RESUME and value != before:
+            had = "none" if before is None else before
             raise UsageError(
-                f"{_said_by(context, name)}: cannot change on --resume: the run has {before}, found {value}; "
+                f"{_said_by(context, name)}: cannot change on --resume: the run has {had}, found {value}; "
                 "start a new run"
             )
     if given.get("learning_rate") == AUTO:

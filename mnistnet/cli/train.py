@@ -128,6 +128,9 @@ def train(
     augment: Annotated[
         str, _option(TRAINING, "Change every image anew: none, shift, affine or elastic.")
     ] = Settings.augment,
+    augment_strength: Annotated[
+        float | None, _option(TRAINING, "How much --augment changes them, as a multiple of its default.")
+    ] = None,
     augment_picture: Annotated[
         Path | None, _option(TRAINING, "Write a PNG of images as they are and as --augment changes them.")
     ] = None,

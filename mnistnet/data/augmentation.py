@@ -7,9 +7,10 @@ a shard. What lies between pixels is interpolated bilinearly; what comes from ou
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import abstractmethod
+from dataclasses import dataclass, replace
 from math import ceil, isfinite, radians, sqrt
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -19,6 +20,7 @@ from mnistnet.engine.transform import BoundTransform, Transform
 from mnistnet.errors import UsageError
 
 _AFFINE_TERMS = 3  # 1, y and x
+_STRONGEST = 5.0  # beyond it digits are no longer what they were
 _GRID_STEP = 1.5  # of the smoothness: coarser grids show, finer ones only cost
 
 
@@ -26,6 +28,21 @@ class Augmentation(Transform):
     """A transform with a name on the command line; its init fields are its settings."""
 
     name: ClassVar[str]
+
+    @classmethod
+    def of_strength(cls, strength: float = 1.0) -> Self:
+        """Of its kind, and ``strength`` times as strong as by default.
+
+        Raises:
+            UsageError: strength is not 0 to 5.
+        """
+        if not 0.0 <= strength <= _STRONGEST:
+            raise UsageError(f"--augment-strength: must be 0 to {_STRONGEST:g}, found {strength}")
+        return cls().times(strength)
+
+    @abstractmethod
+    def times(self, factor: float) -> Self:
+        """The same with every limit multiplied by ``factor``."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,10 @@ class Shift(Augmentation):
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, int) or self.pixels < 0:
             raise UsageError(f"--augment: pixels must be a whole number >= 0, found {self.pixels}")
+
+    def times(self, factor: float) -> Self:
+        """Rounded: half a pixel is no shift."""
+        return replace(self, pixels=round(factor * self.pixels))
 
     def bind(self, n: int, shape: Shape) -> BoundTransform:
         """Prepare for shards of ``n`` images of ``shape`` (C, H, W), of any type."""
@@ -81,6 +102,16 @@ class Affine(Augmentation):
     def __post_init__(self) -> None:
         for setting, most in (("rotation", 180.0), ("scale", 0.9), ("shear", 10.0), ("shift", 1.0)):
             _check(setting, getattr(self, setting), 0.0, most)
+
+    def times(self, factor: float) -> Self:
+        """Rotation, scale, shear and shift."""
+        return replace(
+            self,
+            rotation=factor * self.rotation,
+            scale=factor * self.scale,
+            shear=factor * self.shear,
+            shift=factor * self.shift,
+        )
 
     def draw(self, coefficients: FloatArray, side: int, rng: np.random.Generator) -> None:
         """Draw one shard's coefficients, of the map back from the result to the image.
@@ -133,6 +164,10 @@ class Elastic(Affine):
         super().__post_init__()
         _check("displacement", self.displacement, 0.0, 1.0)
         _check("smoothness", self.smoothness, 0.05, 1.0)
+
+    def times(self, factor: float) -> Self:
+        """The affine part's limits and the displacement; its smoothness stays."""
+        return replace(super().times(factor), displacement=factor * self.displacement)
 
     def draw(self, coefficients: FloatArray, side: int, rng: np.random.Generator) -> None:
         """The affine map, and noise for the grid's points."""

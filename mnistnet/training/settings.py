@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
-from mnistnet.errors import UsageError, choose, explain
+from mnistnet.errors import UsageError, any_of, choose, explain
 
 if TYPE_CHECKING:
     from mnistnet.data.augmentation import Augmentation
@@ -66,8 +66,16 @@ LOSSES = {
 }
 """What ``--loss`` takes; auto, when labels are not to be smoothed, is what suits the network's last layer."""
 
-AUGMENTATIONS = ("none", "shift", "affine", "elastic")
+_STRENGTH = {"augment_strength": "strength"}
+AUGMENTATIONS = {
+    "none": _Choice("none"),
+    "shift": _Choice("shift", _STRENGTH),
+    "affine": _Choice("affine", _STRENGTH),
+    "elastic": _Choice("elastic", _STRENGTH),
+}
 """What ``--augment`` takes."""
+
+_CHOICES = {"optimizer": OPTIMIZERS, "lr_schedule": SCHEDULES, "loss": LOSSES, "augment": AUGMENTATIONS}
 
 RECIPES = ("fast", "accurate", "best")
 """What ``--recipe`` takes: the settings files that come with the package."""
@@ -107,6 +115,7 @@ class Settings:
     clip_norm: float | None = None
     average_decay: float | None = None
     augment: str = "none"
+    augment_strength: float | None = None
     seed: int = 0
     members: int = 1
     """How many networks to train, with one seed after the other, whose mean probabilities count."""
@@ -124,16 +133,16 @@ class Settings:
         choose("--optimizer", self.optimizer, tuple(OPTIMIZERS))
         choose("--lr-schedule", self.lr_schedule, tuple(SCHEDULES))
         choose("--loss", self.loss, tuple(LOSSES))
-        choose("--augment", self.augment, AUGMENTATIONS)
+        choose("--augment", self.augment, tuple(AUGMENTATIONS))
 
     def without_strangers(self, said: Collection[str]) -> Settings:
-        """The same, but that a setting which does not go with its optimizer, schedule or loss is let go.
+        """The same, but that a setting which does not go with its optimizer, schedule and the like is let go.
 
         Args:
             said: settings that a person said just now: these are kept, and refused where they are used.
         """
         strangers: dict[str, Any] = {}
-        for setting, choices in (("optimizer", OPTIMIZERS), ("lr_schedule", SCHEDULES), ("loss", LOSSES)):
+        for setting, choices in _CHOICES.items():
             if setting in said:
                 known = {name for choice in choices.values() for name in choice.takes}
                 gone = known - set(choices[getattr(self, setting)].takes) - set(said)
@@ -146,10 +155,16 @@ class Settings:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """What is done to the images of every step, if anything."""
+        """What is done to the images of every step, if anything.
+
+        Raises:
+            UsageError: its strength is out of range, or there is nothing that could be stronger.
+        """
         from mnistnet.data.augmentation import AUGMENTATIONS as KINDS
 
-        return None if self.augment == "none" else KINDS[self.augment]()
+        kinds: dict[str, Callable[..., Augmentation | None]] = {"none": lambda: None}
+        kinds |= {name: kind.of_strength for name, kind in KINDS.items()}
+        return self._choose("augment", AUGMENTATIONS, kinds)
 
     def config(self, workers: int | None = None) -> TrainingConfig:
         """What the Trainer is told; the learning rate must be settled.
@@ -193,7 +208,9 @@ class Settings:
             workers=workers,
         )
 
-    def _choose(self, setting: str, choices: Mapping[str, _Choice], registry: Mapping[str, type[_T]]) -> _T:
+    def _choose(
+        self, setting: str, choices: Mapping[str, _Choice], registry: Mapping[str, Callable[..., _T]]
+    ) -> _T:
         """What the engine has for a choice, with the settings that go with it."""
         chosen = getattr(self, setting)
         choice = choices[chosen]
@@ -205,8 +222,7 @@ class Settings:
             if name not in choice.takes:
                 users = [other for other, c in choices.items() if name in c.takes]
                 raise UsageError(
-                    f"{flag(name)}: goes with {flag(setting)} {' or '.join(users)}, "
-                    f"found {flag(setting)} {chosen}"
+                    f"{flag(name)}: goes with {flag(setting)} {any_of(users)}, found {flag(setting)} {chosen}"
                 )
             arguments[choice.takes[name]] = value
         return registry[choice.kind](**arguments)
@@ -214,8 +230,8 @@ class Settings:
 
 KEPT_ON_RESUME = frozenset(
     {
-        *("model", "start_from", "loss", "batch_size", "optimizer", "average_decay", "augment"),
-        *("seed", "members", "validation_split", "limit", "label_smoothing"),
+        *("model", "start_from", "loss", "label_smoothing", "batch_size", "optimizer", "average_decay"),
+        *("augment", "augment_strength", "seed", "members", "validation_split", "limit"),
     }
 )
 """What a training that is taken up again cannot change: what it has done so far would be of no use."""

@@ -23,7 +23,10 @@ from .conftest import Mnistnet, Result
 from .test_train_command import assert_refused, files_in, posix, rows_of
 
 RUN = ("--model", "mlp", "--nb-epochs", "4", "--optimizer", "adam", "--validation-split", "0.1")
-EXTRAS = ("--augment", "shift", "--average-decay", "0.9", "--clip-norm", "1", "--label-smoothing", "0.1")
+EXTRAS = (
+    *("--augment", "shift", "--augment-strength", "0.5", "--average-decay", "0.9", "--clip-norm", "1"),
+    *("--label-smoothing", "0.1"),
+)
 
 
 def assert_same_run(expected: Path, found: Path) -> None:
@@ -213,6 +216,16 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
             ("--batch-size", "32"),
             2,
             "--batch-size: cannot change on --resume: the run has 64, found 32; start a new run",
+        ),
+        (
+            ("--augment-strength", "0.8"),
+            2,
+            "--augment-strength: cannot change on --resume: the run has 0.5, found 0.8; start a new run",
+        ),
+        (
+            ("--start-from", "best.json"),
+            2,
+            "--start-from: cannot change on --resume: the run has none, found best.json; start a new run",
         ),
         (
             ("--recipe", "fast"),
@@ -485,6 +498,8 @@ def test_a_choice_lets_go_of_what_a_recipe_said_for_another(mnistnet: Mnistnet) 
     options = ("--recipe", "fast", "--print-config")
     shown = tomllib.loads(mnistnet("train", *options, "--lr-schedule", "cosine", "--optimizer", "adam").out)
     assert "lr-peak" not in shown
+    best = tomllib.loads(mnistnet("train", "--recipe", "best", "--print-config", "--augment", "none").out)
+    assert "augment-strength" not in best
     refused = mnistnet("train", *options, "--lr-schedule", "cosine", "--lr-peak", 0.5)
     assert_refused(refused, 2, "--lr-peak: goes with --lr-schedule one-cycle, found --lr-schedule cosine")
 

@@ -221,6 +221,14 @@ def test_a_wrong_value_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_strength_goes_with_an_augmentation(mnistnet: Mnistnet, small_data: Path) -> None:
+    options = ("train", "--train-data-dir", small_data, "--augment-strength")
+    message = "--augment-strength: goes with --augment shift, affine or elastic, found --augment none"
+    assert_refused(mnistnet(*options, 0.5), 2, message)
+    message = "--augment-strength: must be 0 to 5, found 5.5"
+    assert_refused(mnistnet(*options, 5.5, "--augment", "affine"), 2, message)
+
+
 def test_momentum_goes_with_its_optimizer(mnistnet: Mnistnet, small_data: Path) -> None:
     result = mnistnet("train", "--train-data-dir", small_data, "--optimizer", "sgd", "--momentum", 0.5)
     assert_refused(result, 2, "--momentum: goes with --optimizer momentum or nesterov, found --optimizer sgd")

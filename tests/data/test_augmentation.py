@@ -246,6 +246,30 @@ def test_kinds_are_rebuilt_from_their_settings(kind):
 
 
 @pytest.mark.parametrize(
+    ("kind", "strength", "expected"),
+    [
+        (Shift, 1.0, Shift(2)),
+        (Shift, 0.7, Shift(1)),
+        (Shift, 1.3, Shift(3)),
+        (Affine, 0.5, Affine(rotation=5.0, scale=0.05, shear=0.05, shift=0.035)),
+        (Elastic, 0.0, Elastic(rotation=0.0, scale=0.0, shear=0.0, shift=0.0, displacement=0.0)),
+        (Affine, 4.0, Affine(rotation=40.0, scale=0.4, shear=0.4, shift=0.28)),
+        (Elastic, 2.0, Elastic(rotation=20.0, scale=0.2, shear=0.2, shift=0.14, displacement=0.06)),
+        *((kind, 1.0, kind()) for kind in AUGMENTATIONS.values()),
+    ],
+)
+def test_strength_is_a_multiple_of_the_limits(kind, strength, expected):
+    assert kind.of_strength(strength) == expected
+
+
+@every_kind
+@pytest.mark.parametrize("strength", [-0.1, 5.1, float("nan"), float("inf")])
+def test_strength_out_of_range(kind, strength):
+    with pytest.raises(UsageError, match=f"^--augment-strength: must be 0 to 5, found {strength}$"):
+        kind.of_strength(strength)
+
+
+@pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
         (Shift, {"pixels": -1}, "pixels must be a whole number >= 0, found -1"),

@@ -237,6 +237,7 @@ _SETTING_NAMES = (
         "clip-norm",
         "average-decay",
         "augment",
+        "augment-strength",
         "seed",
         "members",
         "train-data-dir",
