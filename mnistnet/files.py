@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     A symbolic link is followed: the file it points to is replaced. Whatever goes wrong, the temporary
     file is removed, also on Ctrl-C; before the final rename the previous file is never touched. What a
-    killed process left of an earlier attempt at the same file goes too.
+    killed process left of the same file goes too, an hour later.
 
     Args:
         path: the file to create or replace, in a folder that exists.
@@ -62,7 +62,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise OutputError(f"{path}: {why_not_written(error, target)}; {_kept(target)}") from error
-    remove_leftovers(target.parent, of=target.name, ours=False)
+    # no younger ones: another machine, or a container whose processes we do not see, may be writing there
+    remove_leftovers(target.parent, of=target.name, older_than=3600.0)
     try:
         sync_folder(target.parent)
     except OSError as error:
@@ -153,24 +154,22 @@ class LineFile:
         return OutputError(f"{self._path}: {why_not_written(error, self._path)}; its lines so far are kept")
 
 
-def remove_leftovers(folder: Path, of: str | None = None, *, ours: bool = True) -> tuple[Path, ...]:
+def remove_leftovers(folder: Path, of: str | None = None, *, older_than: float = 0.0) -> tuple[Path, ...]:
     """Delete the temporary files that a killed process left in ``folder``.
 
-    Files of processes that live are kept, and so is everything that `write_atomically` did not name. Never
-    raises for a file that cannot be deleted.
+    Without ``older_than``, call it before this process writes there: a file that bears our own process id is
+    then an older one's (in a container every run may have the same id). Files of processes that live are
+    kept, and so is everything that `write_atomically` did not name. Never raises for a file that cannot be
+    deleted.
 
     Args:
         folder: where to look.
         of: the name of the only file whose leftovers are deleted, in a folder that is not ours alone.
-        ours: we are the only one who writes there, and have not begun: files that bear our own process id
-            are an older one's (in a container every run may have the same id), and so are those on Windows,
-            which does not say whose process lives.
+        older_than: seconds that a leftover has not been written to.
 
     Returns:
         What was deleted.
     """
-    if not (ours or _POSIX):
-        return ()
     removed = []
     try:
         files = sorted(folder.iterdir())
@@ -178,13 +177,11 @@ def remove_leftovers(folder: Path, of: str | None = None, *, ours: bool = True) 
         return ()
     for leftover in files:
         match = _TEMPORARY.fullmatch(leftover.name)
-        if match is None or of not in (None, match["name"]):
-            continue
-        pid = int(match["pid"])
-        if (pid == os.getpid() and not ours) or _is_another_living_process(pid):
+        if match is None or of not in (None, match["name"]) or _is_another_living_process(int(match["pid"])):
             continue
         try:
-            if stat.S_ISREG(leftover.lstat().st_mode):
+            status = leftover.lstat()
+            if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime >= older_than:
                 leftover.unlink()
                 removed.append(leftover)
         except OSError:

@@ -75,7 +75,8 @@ def check(
 ) -> None:
     """Look a dataset over: counts, values, duplicates, turned or inverted images, labels, damaged files.
 
-    Ends with 3 when something is wrong, and says what --fix would do about it where that is safe.
+    Ends with 3 when something is wrong (with --fix, when nothing can be mended), and says what --fix would
+    do about it where that is safe.
 
     Examples:
         mnistnet data check data --sheet classes.png
@@ -117,11 +118,12 @@ def convert(
     to: Annotated[
         str | None,
         typer.Option(
-            help="idx, csv, pictures, rsnet or npz; by TARGET's ending unless given.", show_default=False
+            help="idx, csv, pictures, rsnet or npz; npz for a TARGET that ends in it, else idx.",
+            show_default=False,
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(help="Bring every image to HEIGHTxWIDTH, such as 28x28.", show_default=False)
+        str | None, typer.Option(help="Bring every image to WIDTHxHEIGHT, such as 28x28.", show_default=False)
     ] = None,
 ) -> None:
     """Write a dataset in another form, or its images in another size.
@@ -147,10 +149,11 @@ def convert(
 
 
 def _size(text: str) -> tuple[int, int]:
+    """(height, width)."""
     match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if match is None:
-        raise UsageError(f"--size: expected HEIGHTxWIDTH, such as 28x28, found {text!r}")
-    return int(match[1]), int(match[2])
+        raise UsageError(f"--size: expected WIDTHxHEIGHT, such as 28x28, found {text!r}")
+    return int(match[2]), int(match[1])
 
 
 def _describe(found: Found) -> None:

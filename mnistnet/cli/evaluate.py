@@ -34,7 +34,9 @@ WIDEST_MATRIX = 20  # classes; a wider one does not fit on a terminal
 def evaluate(
     model: Annotated[
         Path,
-        typer.Argument(help="A checkpoint, a folder: its newest, or an ONNX model.", show_default=False),
+        typer.Argument(
+            help="A checkpoint, a folder: its newest, an ONNX or an rsnet model.", show_default=False
+        ),
     ],
     data_dir: Annotated[
         Path | None,

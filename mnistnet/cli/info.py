@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, print_table
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, print_table, warn
 
 if TYPE_CHECKING:
     from mnistnet.formats.checkpoint import Checkpoint
@@ -55,8 +55,11 @@ def info(
 
 def _read(path: Path, size_limit: int) -> tuple[Path, Checkpoint]:
     from mnistnet.formats.checkpoint import find_checkpoint, load_checkpoint
+    from mnistnet.training.runs import members_of
 
     file = find_checkpoint(path)
+    if networks := members_of(path):
+        warn(f"{path}: an ensemble of {len(networks)} networks, of which this is {file}")
     return file, load_checkpoint(file, limit=size_limit * 2**20)
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mnistnet.engine.network import Network
     from mnistnet.models import Classifier
 
+_SAMPLE = 256  # images that are looked at for the colour of the ground
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -91,7 +93,20 @@ def load_splits(source: Path) -> Splits:
     splits = load_data(source)
     for message in splits.warnings:
         warn(message)
+    _warn_of_light_grounds(source, splits.train)
     return splits
+
+
+def _warn_of_light_grounds(source: Path, training: Dataset) -> None:
+    """Training takes images as they are; ``mnistnet run`` makes grey pictures bright on dark."""
+    from mnistnet.data.pictures.planes import MOSTLY_LIGHT, has_light_ground
+
+    sample = training.images[:: max(len(training) // _SAMPLE, 1)]
+    if training.shape[0] == 1 and has_light_ground(sample[:, 0]).mean() >= MOSTLY_LIGHT:
+        warn(
+            f"{source}: the images have a light ground, but mnistnet run shows a network dark grounds only; "
+            f"mnistnet data check {source} --fix NEW turns them round"
+        )
 
 
 def _divide(splits: Splits, settings: Settings) -> TrainingData:

@@ -27,7 +27,9 @@ BESIDE = ("model", "start_from", "train_data_dir", "data", "replay_steps", "repl
 """Settings that a checkpoint does not have, but the file of its run's settings."""
 
 
-REPLAY_BREAKERS = {"budget", "nb_epochs", "batch_size", "limit", "validation_split", "data", "train_data_dir"}
+REPLAY_BREAKERS = {
+    *("budget", "nb_epochs", "batch_size", "limit", "validation_split", "patience", "data", "train_data_dir")
+}
 """Settings that a replay of a training with a budget cannot have otherwise."""
 
 
@@ -229,7 +231,7 @@ def settings_on_resume(context: typer.Context, settings: Settings, run: Settings
     for name, value in given.items():
         before = getattr(run, name)
         if name in KEPT_ON_RESUME and value != before:
-            had = "none" if before is None else before
+            had = "its default" if before is None else before
             raise UsageError(
                 f"{_said_by(context, name)}: cannot change on --resume: the run has {had}, found {value}; "
                 "start a new run"

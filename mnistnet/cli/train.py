@@ -18,6 +18,7 @@ from mnistnet.errors import UsageError, choose
 from mnistnet.training.settings import (
     AUTO,
     Settings,
+    laid_over,
     rate,
     read_settings,
     recipe_settings,
@@ -47,7 +48,7 @@ def _use_recipe(context: typer.Context, value: str | None) -> str | None:
 def _let_files_speak(context: typer.Context, which: str, settings: dict[str, Any] | None) -> None:
     """Files say what neither flags nor environment say; a recipe counts less than a configuration."""
     context.meta[which] = settings or {}
-    context.default_map = {**context.meta.get("recipe", {}), **context.meta.get("config", {})}
+    context.default_map = laid_over(context.meta.get("recipe", {}), context.meta.get("config", {}))
 
 
 TRAINING, NETWORK, DATA, OUTPUT, RUN = "Training", "Network", "Data", "Output", "Run"
@@ -60,7 +61,9 @@ def train(
     ] = Settings.model,
     start_from: Annotated[
         str | None,
-        _option(NETWORK, "Train the network of a checkpoint or ONNX model further, from its weights."),
+        _option(
+            NETWORK, "Train the network of a checkpoint, an ONNX or an rsnet model further, from its weights."
+        ),
     ] = None,
     learning_rate: Annotated[
         Any,
@@ -102,7 +105,10 @@ def train(
     lr_gamma: Annotated[float | None, _option(TRAINING, "Of step: the factor at each fall; 0.1.")] = None,
     lr_steps: Annotated[
         list[float] | None,
-        _option(TRAINING, "Of step: when to fall, as shares of the training; 1/3 and 2/3."),
+        _option(
+            TRAINING,
+            "Of step: when to fall, as a share of the training; give it for every fall. 1/3 and 2/3.",
+        ),
     ] = None,
     lr_peak: Annotated[
         float | None, _option(TRAINING, "Of one-cycle: when it is highest, as a share; 0.3.")

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from mnistnet.models import Classifier
     from mnistnet.reports.evaluation import Evaluation
     from mnistnet.training.runs import RunFolder
-    from mnistnet.training.trainer import Best, Trainer
+    from mnistnet.training.trainer import Best, EpochResult, Trainer
 
 DEFAULT_RUNS = Path("ckpt")
+_NO_BETTER = 0.01  # than naming one class: less is chance
 
 
 def train_one(request: Request, resumed: Resumed | None, *, report: bool) -> None:
@@ -70,9 +71,9 @@ def train_ensemble(request: Request, resume: Path | None) -> None:
 
 @contextlib.contextmanager
 def _ensemble_folder(request: Request, resume: Path | None) -> Iterator[Path]:
-    """Where an ensemble is kept, with its settings in it."""
+    """Where an ensemble is kept, locked, with its settings in it."""
     from mnistnet.files import write_atomically
-    from mnistnet.training.runs import SETTINGS, is_run, make_folders, members_of, new_folder
+    from mnistnet.training.runs import SETTINGS, is_run, lock, made_folder, members_of, new_folder
 
     settings = request.settings
     name = first_classifier(request, None).name  # also: what is wrong is said before anything is made
@@ -80,6 +81,8 @@ def _ensemble_folder(request: Request, resume: Path | None) -> Iterator[Path]:
         folder = request.outputs.folder
         if folder is None:
             folder = stack.enter_context(new_folder(DEFAULT_RUNS, f"{name}-{settings.members}"))
+        stack.enter_context(made_folder(folder))
+        stack.enter_context(lock(folder))
         there = members_of(folder)
         if resume is None and there and not request.outputs.overwrite:
             raise UsageError(
@@ -89,7 +92,6 @@ def _ensemble_folder(request: Request, resume: Path | None) -> Iterator[Path]:
             raise UsageError(f"{folder}: holds what is no part of this ensemble; use another folder")
         if resume is None:
             _clear(there, request.inputs)
-        make_folders(folder)
         write_atomically(folder / SETTINGS, settings_text(settings).encode())
         yield folder
 
@@ -115,6 +117,9 @@ def _members(request: Request, resume: Path | None, folder: Path) -> list[Classi
         before = None if resume is None else resume / f"member_{number}"
         resumed = find_resumed(before) if before is not None and is_run(before) else None
         asked = request.member(number, folder / f"member_{number}", resumed)
+        if resume is not None and not is_run(folder / f"member_{number}"):
+            # it ended before its first checkpoint, and what it may have left cannot go on
+            asked = replace(asked, outputs=replace(asked.outputs, overwrite=True))
         classifier = first_classifier(asked, resumed)
         run = _run(asked, classifier, resumed)
         if run.signal and number < request.settings.members:
@@ -195,6 +200,7 @@ def _train(trainer: Trainer, recorder: Recorder, data: TrainingData, stride: int
     if went_on:
         recorder.save_best()  # a sudden end may have come between the checkpoint and this
     saved: Path | None = None
+    last: EpochResult | None = None
     begun = False
     with (
         stop_signals() as received,
@@ -208,6 +214,7 @@ def _train(trainer: Trainer, recorder: Recorder, data: TrainingData, stride: int
                 begun = True
                 over = isinstance(event, EpochResult) and event.is_last
                 if isinstance(event, EpochResult):
+                    last = event
                     saved = recorder.epoch(event, save=event.epoch % stride == 0 or over) or saved
                     progress.finish(event)
                 else:
@@ -226,9 +233,23 @@ def _train(trainer: Trainer, recorder: Recorder, data: TrainingData, stride: int
         stopped = received()
     if not begun:
         return None, stopped
+    _warn_if_nothing_was_learned(trainer, last, data.training)
     if trainer.is_out_of_patience:
         typer.echo(_why_it_ended(trainer))
     return (recorder.run.best_path if trainer.best is not None else saved), stopped
+
+
+def _warn_if_nothing_was_learned(trainer: Trainer, last: EpochResult | None, training: Dataset) -> None:
+    """A learning rate that is too high, or too few steps, are seen by a network that always says the same."""
+    import numpy as np
+
+    largest = int(np.bincount(training.labels).max()) / len(training)
+    if last is not None and largest < 1.0 and last.training_accuracy < largest + _NO_BETTER:
+        warn(
+            f"nothing learned: after {trainer.steps} steps {percent(last.training_accuracy)} of the training "
+            f"images are right, and naming the most frequent class every time makes it {percent(largest)}; "
+            "try --learning-rate auto, or more epochs"
+        )
 
 
 def _why_it_ended(trainer: Trainer) -> str:

@@ -17,9 +17,9 @@ def verify(
     ],
     size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
 ) -> None:
-    """Repeat the proof of an exported model: the picture in its metadata gives the output that is there too.
+    r"""Repeat the proof of an exported model: the picture in its metadata gives the output that is there too.
 
-    With onnxruntime installed (pip install 'mnistnet[verify]') it has to agree as well.
+    With onnxruntime installed (pip install 'mnistnet\[verify]') it has to agree as well.
 
     Examples:
         mnistnet verify model.onnx

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from math import ceil, isfinite, radians, sqrt
+from math import ceil, floor, isfinite, radians, sqrt
 from typing import ClassVar, Self
 
 import numpy as np
@@ -62,8 +62,8 @@ class Shift(Augmentation):
             raise UsageError(f"--augment: pixels must be a whole number >= 0, found {self.pixels}")
 
     def times(self, factor: float) -> Self:
-        """Rounded: half a pixel is no shift."""
-        return replace(self, pixels=round(factor * self.pixels))
+        """To the nearest whole pixel."""
+        return replace(self, pixels=floor(factor * self.pixels + 0.5))
 
     def bind(self, n: int, shape: Shape) -> BoundTransform:
         """Prepare for shards of ``n`` images of ``shape`` (C, H, W), of any type."""

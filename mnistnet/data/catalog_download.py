@@ -14,7 +14,7 @@ import numpy as np
 
 from mnistnet.data.catalog import Entry, RemoteFile
 from mnistnet.data.dataset import CLASSES_FILE
-from mnistnet.data.idx import read_idx, write_idx
+from mnistnet.data.idx import decode_idx, write_idx
 from mnistnet.errors import DataError, OutputError, explain
 from mnistnet.files import write_atomically
 
@@ -159,13 +159,12 @@ def _unpack_emnist(archive: Path, split: str, folder: Path) -> None:
         with zipfile.ZipFile(archive) as members:
             for ours in _FILES:
                 theirs = f"gzip/emnist-{split}-{ours.replace('t10k', 'test')}-ubyte.gz"
-                target = folder / f"{ours}-ubyte.gz"
-                write_atomically(target, members.read(theirs))
-                values = read_idx(target, dtype=np.uint8)
+                values = decode_idx(members.read(theirs), f"{archive}: {theirs}", dtype=np.uint8)
                 # its images are transposed, and its letters are numbered from 1
                 if values.ndim == 3:
-                    write_idx(target, values.transpose(0, 2, 1))
+                    values = values.transpose(0, 2, 1)
                 elif split == "letters":
-                    write_idx(target, values - np.uint8(1))
+                    values = values - np.uint8(1)
+                write_idx(folder / f"{ours}-ubyte.gz", values)
     except (zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise DataError(f"{archive}: not EMNIST's archive: {error}; delete it and repeat") from error

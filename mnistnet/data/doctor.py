@@ -21,14 +21,13 @@ from mnistnet.data.idx import read_idx
 from mnistnet.data.idx_folder import has_idx_names, idx_files
 from mnistnet.data.listing import names_in
 from mnistnet.data.pictures.decode import resized
-from mnistnet.data.pictures.planes import border
+from mnistnet.data.pictures.planes import MOSTLY_LIGHT, has_light_ground
 from mnistnet.data.sources import find_data
 from mnistnet.errors import DataError
 
 MEAN_DIGITS = "digit-means-idx3-ubyte.gz"
 """The mean image of each digit of MNIST's training set, (10, 28, 28)."""
 _SHOWN = 5
-_MOST_INVERTED = 0.9  # share of the images; none of MNIST's, one in 60,000 of Fashion-MNIST's
 _WIDER = 0.5  # share of wide images less that of tall ones: -0.69 in MNIST, -0.28 in Fashion-MNIST
 _LIKER = 0.2  # what turning adds to the mean digits' correlation: 0.43 in MNIST transposed
 _UNEVEN = 10  # the largest class by the smallest
@@ -155,20 +154,13 @@ def _inverted(found: Found) -> Iterator[Finding]:
     """Dark ink on a light ground, where networks for digits expect it bright on dark."""
     if found.train.images.shape[1] != 1:
         return
-    share = float(np.mean(_light_ground(found.train.images[:, 0])))
-    if share >= _MOST_INVERTED:
+    share = float(np.mean(has_light_ground(found.train.images[:, 0])))
+    if share >= MOSTLY_LIGHT:
         yield Finding(
             f"inverted: {share:.0%} of the images have a light ground, expected bright ink on dark",
             found.changed(lambda part: replace(part, images=255 - part.images)),
             "every pixel taken from 255",
         )
-
-
-def _light_ground(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Of images (N, H, W) those whose border is bright, and brighter than the image."""
-    edges = np.median(np.stack([border(image) for image in images]), axis=1)
-    light: npt.NDArray[np.bool_] = (edges >= 128) & (edges > images.mean(axis=(1, 2)))
-    return light
 
 
 def _transposed(found: Found) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,22 @@ def read_idx(
         DataError: the file is missing, unreadable, not IDX, of another kind than asked for, empty,
             shorter or longer than its header says, or corrupt.
     """
-    accepted = (dimensions,) if isinstance(dimensions, int) else dimensions
     with regular_file(path, DataError) as (file, size):
-        source = content_of(file, size)
-        try:
-            stored, shape = _read_header(source, accepted, None if dtype is None else np.dtype(dtype))
-            values = _read_values(source, stored, shape)
-            source.check_end()
-        except DataError as error:
-            raise error.at(path) from error
-        except MemoryError as error:
-            raise DataError(f"{path}: does not fit in memory") from error
-    return values
+        return _decode(content_of(file, size), path, dimensions, dtype)
+
+
+def decode_idx(data: bytes, where: object, *, dtype: npt.DTypeLike | None = None) -> AnyArray:
+    """The array in the bytes of an IDX file, as `read_idx` gives it.
+
+    Args:
+        data: all of them.
+        where: what to call the file in messages.
+        dtype: as of `read_idx`.
+
+    Raises:
+        DataError: as of `read_idx`.
+    """
+    return _decode(content_of(BytesIO(data), len(data)), where, None, dtype)
 
 
 def write_idx(path: Path, values: AnyArray) -> None:
@@ -112,6 +117,21 @@ def idx_header(values: AnyArray) -> bytes:
             f"IDX holds at least one number in 1 to {_MAX_DIMENSIONS} dimensions, not {values.shape}"
         )
     return struct.pack(f">4B{values.ndim}I", 0, 0, code, values.ndim, *values.shape)
+
+
+def _decode(
+    source: Content, where: object, dimensions: int | tuple[int, ...] | None, dtype: npt.DTypeLike | None
+) -> AnyArray:
+    accepted = (dimensions,) if isinstance(dimensions, int) else dimensions
+    try:
+        stored, shape = _read_header(source, accepted, None if dtype is None else np.dtype(dtype))
+        values = _read_values(source, stored, shape)
+        source.check_end()
+    except DataError as error:
+        raise error.at(where) from error
+    except MemoryError as error:
+        raise DataError(f"{where}: does not fit in memory") from error
+    return values
 
 
 def _read_header(

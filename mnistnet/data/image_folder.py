@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet.data.dataset import CLASSES_FILE, DIGITS, MOST_CLASSES, Found, Part, read_class_names
-from mnistnet.data.idx import by
 from mnistnet.data.listing import names_in, natural
 from mnistnet.data.pictures.decode import SUFFIXES, image_pixels, resized
 from mnistnet.errors import DataError, PictureError
@@ -195,8 +194,8 @@ def _stacked(images: list[npt.NDArray[np.uint8]], files: list[_File]) -> npt.NDA
     for index, image in enumerate(images):
         if image.shape[1:] != (h, w):
             raise DataError(
-                f"{files[index].path}: expected {by((h, w))} pixels like {files[0].path.name}, found"
-                f" {by(image.shape[1:])}; mnistnet data convert --size {by((h, w))} makes them one size"
+                f"{files[index].path}: expected {w}x{h} pixels like {files[0].path.name}, found "
+                f"{image.shape[2]}x{image.shape[1]}; mnistnet data convert --size {w}x{h} makes them one size"
             )
         stacked[index] = image
     return stacked

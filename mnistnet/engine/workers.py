@@ -68,7 +68,10 @@ def on_threads(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def usable_cores() -> int:
-    """Physical cores that this process may use: its affinity and its container's CPU quota respected."""
+    """Physical cores that this process may use: its affinity and its container's CPU quota respected.
+
+    On macOS and Windows it is all logical ones, for Python does not tell them apart.
+    """
     try:
         cpus = os.sched_getaffinity(0)
     except AttributeError:  # not on macOS and Windows

@@ -107,7 +107,7 @@ class RunFolder:
         with contextlib.ExitStack() as stack:
             made = make_folders(self.folder)
             stack.callback(_remove_empty, made)
-            stack.enter_context(_lock(self.folder))
+            stack.enter_context(lock(self.folder))
             if self._took_over is not None:
                 self._finish_taking_over(self._took_over)
             self._older = self._older_run() if self._resume_after is None else self._later_checkpoints()
@@ -278,10 +278,12 @@ class RunFolder:
     def _refuse_to_replace(self) -> None:
         """Refuse whatever this run would replace without being told to, or must never replace."""
         protected = self._protected()
+        # what ended before its first checkpoint may have a best.json, and cannot go on
+        goes_on = self._resume_after is None and is_run(self.folder)
         if protected and not self._overwrite:
             raise UsageError(
                 f"{self.folder}: already holds {protected[0].name}; "
-                + ("use --overwrite" if self._resume_after is not None else "use --resume, --overwrite")
+                + ("use --resume, --overwrite" if goes_on else "use --overwrite")
                 + " or another folder"
             )
         for path in self._inputs:
@@ -457,8 +459,12 @@ def new_folder(base: Path, model: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock file; the operating system gives it up for us however the process ends."""
+def lock(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock file; the operating system gives it up for us however the process ends.
+
+    Raises:
+        OutputError: another process has it, or the folder cannot be written to.
+    """
     path = folder / LOCK
     with contextlib.ExitStack() as stack:
         while True:

@@ -141,12 +141,7 @@ class Settings:
         Args:
             said: settings that a person said just now: these are kept, and refused where they are used.
         """
-        strangers: dict[str, Any] = {}
-        for setting, choices in _CHOICES.items():
-            if setting in said:
-                known = {name for choice in choices.values() for name in choice.takes}
-                gone = known - set(choices[getattr(self, setting)].takes) - set(said)
-                strangers |= dict.fromkeys(gone)
+        strangers: dict[str, Any] = dict.fromkeys(_strangers({name: getattr(self, name) for name in said}))
         return replace(self, **strangers)
 
     def given(self) -> dict[str, Any]:
@@ -226,6 +221,25 @@ class Settings:
                 )
             arguments[choice.takes[name]] = value
         return registry[choice.kind](**arguments)
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """What two files of settings say together: the second counts more, and its choices are its own.
+
+    What the first says beside another choice, such as the peak of another schedule, is let go.
+    """
+    gone = _strangers(above)
+    return {name: value for name, value in below.items() if name not in gone} | dict(above)
+
+
+def _strangers(said: Mapping[str, Any]) -> set[str]:
+    """The settings, but for those that are said, which do not go with the choices that are."""
+    strangers = set()
+    for setting, choices in _CHOICES.items():
+        if said.get(setting) in choices:
+            known = {name for choice in choices.values() for name in choice.takes}
+            strangers |= known - set(choices[said[setting]].takes)
+    return strangers - set(said)
 
 
 KEPT_ON_RESUME = frozenset(

@@ -65,6 +65,16 @@ def test_check_convert_and_fix(mnistnet: Mnistnet, tmp_path: Path, small_data: P
     for path in small_data.iterdir():
         values = read_idx(path)
         write_idx(hurt / path.name, values.transpose(0, 2, 1) if values.ndim == 3 else values + np.uint8(1))
+    light = tmp_path / "light"
+    light.mkdir()
+    for path in small_data.iterdir():
+        values = read_idx(path)
+        write_idx(light / path.name, 255 - values if values.ndim == 3 else values)
+    trained = mnistnet("train", "--model", "mlp", "--nb-epochs", 0, "--train-data-dir", "light")
+    assert trained.code == 0
+    assert trained.err.startswith("mnistnet: light: the images have a light ground, but mnistnet run")
+    assert trained.err.endswith("; mnistnet data check light --fix NEW turns them round\n")
+
     before = {path: path.read_bytes() for path in hurt.iterdir()}
     found = mnistnet("data", "check", hurt)
     assert found.code == 3
@@ -91,7 +101,7 @@ def test_check_convert_and_fix(mnistnet: Mnistnet, tmp_path: Path, small_data: P
         (
             ("convert", "DATA", "x", "--size", "28"),
             2,
-            "--size: expected HEIGHTxWIDTH, such as 28x28, found '28'",
+            "--size: expected WIDTHxHEIGHT, such as 28x28, found '28'",
         ),
         (("convert", "DATA", "."), 8, ".: exists already: choose another path"),
         (("check", "DATA", "--fix", "new"), 3, "there is nothing that --fix can mend safely"),

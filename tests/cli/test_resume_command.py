@@ -17,6 +17,7 @@ from PIL import Image
 from mnistnet.cli.app import app
 from mnistnet.data.idx import read_idx
 from mnistnet.formats.checkpoint import load_checkpoint
+from mnistnet.training.runs import lock
 from mnistnet.training.settings import RECIPES, Settings, recipe_settings
 
 from .conftest import Mnistnet, Result
@@ -223,9 +224,9 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
             "--augment-strength: cannot change on --resume: the run has 0.5, found 0.8; start a new run",
         ),
         (
-            ("--start-from", "best.json"),
+            ("--start-from", "a.json"),
             2,
-            "--start-from: cannot change on --resume: the run has none, found best.json; start a new run",
+            "--start-from: cannot change on --resume: the run has its default, found a.json; start a new run",
         ),
         (
             ("--recipe", "fast"),
@@ -383,10 +384,20 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
         assert_same_run(tmp_path / f"alone_{number}", tmp_path / "both" / f"member_{number}")
     for path in (tmp_path / "both" / "member_2").iterdir():
         path.unlink()
+    # as of a network that was ended before its first checkpoint
+    (tmp_path / "both" / "member_2" / "best.json").write_bytes(
+        (tmp_path / "alone_1/latest.json").read_bytes()
+    )
+    with lock(tmp_path / "both"):
+        refused = mnistnet("train", "--resume", "both")
+        assert_refused(refused, 8, f"both: locked by process {os.getpid()}, which trains in it")
     resumed = mnistnet("train", "--resume", "both")
     assert resumed.code == 0, resumed.err
     assert_same_run(tmp_path / "alone_2", tmp_path / "both" / "member_2")
     assert resumed.out.splitlines()[-4:-1] == result.out.splitlines()[-4:-1]
+    said = mnistnet("info", "both").err
+    newest = Path("both/member_2/latest.json")
+    assert said == f"mnistnet: both: an ensemble of 2 networks, of which this is {newest}\n"
     refused = mnistnet("train", *options, "--members", 2, "--checkpoint-folder", "both")
     assert_refused(refused, 2, "both: already holds an ensemble; use --resume, --overwrite or another folder")
 
@@ -487,19 +498,23 @@ def test_a_flag_counts_more_than_a_replay(mnistnet: Mnistnet, whole: Path, tmp_p
     (tmp_path / "a.toml").write_text(text)
     shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config").out)
     assert (shown["replay-steps"], shown["budget"]) == (5, 2.0)
-    shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config", "--budget", 3).out)
-    assert "replay-steps" not in shown
+    for option in (("--budget", 3), ("--patience", 3, "--validation-split", 0.1)):
+        shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config", *option).out)
+        assert "replay-steps" not in shown
     shown = tomllib.loads(mnistnet("train", "--config", "a.toml", "--print-config", "--nb-epochs", 3).out)
     assert "replay-steps" not in shown
     assert "budget" not in shown
 
 
-def test_a_choice_lets_go_of_what_a_recipe_said_for_another(mnistnet: Mnistnet) -> None:
+def test_a_choice_lets_go_of_what_a_recipe_said_for_another(mnistnet: Mnistnet, tmp_path: Path) -> None:
     options = ("--recipe", "fast", "--print-config")
     shown = tomllib.loads(mnistnet("train", *options, "--lr-schedule", "cosine", "--optimizer", "adam").out)
     assert "lr-peak" not in shown
     best = tomllib.loads(mnistnet("train", "--recipe", "best", "--print-config", "--augment", "none").out)
     assert "augment-strength" not in best
+    (tmp_path / "a.toml").write_text('lr-schedule = "cosine"\n')
+    shown = tomllib.loads(mnistnet("train", *options, "--config", "a.toml").out)
+    assert (shown["optimizer"], "lr-peak" in shown) == ("nesterov", False)
     refused = mnistnet("train", *options, "--lr-schedule", "cosine", "--lr-peak", 0.5)
     assert_refused(refused, 2, "--lr-peak: goes with --lr-schedule one-cycle, found --lr-schedule cosine")
 

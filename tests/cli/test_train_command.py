@@ -221,6 +221,15 @@ def test_a_wrong_value_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_has_learned_nothing_is_said(mnistnet: Mnistnet, small_data: Path) -> None:
+    options = ("--train-data-dir", small_data, "--model", "mlp", "--nb-epochs", 1, "--optimizer", "sgd")
+    result = mnistnet("train", *options, "--learning-rate", 1e-9)
+    assert result.code == 0
+    assert result.err.startswith("mnistnet: nothing learned: after 10 steps ")
+    assert result.err.endswith("; try --learning-rate auto, or more epochs\n")
+    assert mnistnet("train", *options, "--learning-rate", 0.1).err == ""
+
+
 def test_strength_goes_with_an_augmentation(mnistnet: Mnistnet, small_data: Path) -> None:
     options = ("train", "--train-data-dir", small_data, "--augment-strength")
     message = "--augment-strength: goes with --augment shift, affine or elastic, found --augment none"

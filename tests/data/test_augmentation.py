@@ -250,7 +250,7 @@ def test_kinds_are_rebuilt_from_their_settings(kind):
     [
         (Shift, 1.0, Shift(2)),
         (Shift, 0.7, Shift(1)),
-        (Shift, 1.3, Shift(3)),
+        (Shift, 1.25, Shift(3)),
         (Affine, 0.5, Affine(rotation=5.0, scale=0.05, shear=0.05, shift=0.035)),
         (Elastic, 0.0, Elastic(rotation=0.0, scale=0.0, shear=0.0, shift=0.0, displacement=0.0)),
         (Affine, 4.0, Affine(rotation=40.0, scale=0.4, shear=0.4, shift=0.28)),

@@ -199,7 +199,7 @@ def test_a_cache_that_cannot_be_written(server, tmp_path):
         fetch(entry(server, "good"), tmp_path / "file", timeout=TIMEOUT)
 
 
-def test_emnist_is_turned_upright_and_counted_from_0(server, tmp_path):
+def test_emnist_is_turned_upright_and_counted_from_0(server, tmp_path, monkeypatch):
     upright = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -217,7 +217,16 @@ def test_emnist_is_turned_upright_and_counted_from_0(server, tmp_path):
         "emnist-letters", "", (RemoteFile("gzip.zip", checksum),), (mirror,), 1, (2, 2), letters.class_names,
         "", "letters",
     )  # fmt: skip
-    splits = load_data(fetch(tiny, tmp_path, timeout=TIMEOUT))
+    folder = fetch(tiny, tmp_path, timeout=TIMEOUT)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mnistnet.data.catalog_download.write_idx", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(tiny, tmp_path, timeout=TIMEOUT)
+    splits = load_data(folder)
     assert np.array_equal(splits.train.images[:, 0], upright)
     assert [splits.test.class_names[label] for label in splits.test.labels] == ["A", "Z"]
     balanced = Entry("x", "", tiny.files, (mirror,), 1, (2, 2), (), "", "balanced")

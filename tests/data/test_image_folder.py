@@ -100,10 +100,12 @@ def test_other_files_and_hidden_ones_are_passed_over(tmp_path):
 
 def test_pictures_of_two_sizes(tmp_path):
     put(tmp_path / "a" / "0.png", 5)
-    put(tmp_path / "a" / "1.png", 5, (4, 4))
+    put(tmp_path / "a" / "1.png", 5, (4, 6))
     says = message(read_image_folder, tmp_path)
     where = tmp_path / "a" / "1.png"
-    assert says.startswith(f"{where}: expected 3x2 pixels like 0.png, found 4x4; mnistnet data convert")
+    assert says.startswith(
+        f"{where}: expected 2x3 pixels like 0.png, found 6x4; mnistnet data convert --size 2x3 "
+    )
 
 
 def test_row_79_a_damaged_picture_is_named_or_left_out(tmp_path):

@@ -25,7 +25,7 @@ from mnistnet.data.pictures.light import ink_on_dark
 from mnistnet.data.pictures.margin import add_margin
 from mnistnet.data.pictures.noise import MIN_CONTRAST, blank, remove_noise
 from mnistnet.data.pictures.parts import digits_of
-from mnistnet.data.pictures.planes import Plane, border
+from mnistnet.data.pictures.planes import Plane, has_light_ground
 from mnistnet.errors import PictureError
 from mnistnet.files import read_limited
 
@@ -121,7 +121,7 @@ def _pictures(content: bytes, shape: tuple[int, int, int], *, raw: bool, split: 
 def _raw(content: bytes, shape: tuple[int, int, int], *, raw: bool) -> Picture:
     c, h, w = shape
     expected = c * h * w
-    size = by(shape[1:] if c == 1 else shape)
+    size = f"{w}x{h}" if c == 1 else by(shape)
     if len(content) != expected:
         if not raw:
             raise no_picture(content, f" or {expected} bytes ({size})")
@@ -148,9 +148,7 @@ def _coloured(pixels: npt.NDArray[np.uint8], size: tuple[int, int], notes: list[
 def _as_it_is(grey: Grey, notes: list[str]) -> Picture:
     _check_not_blank(grey)
     steps = [_own_size(grey[np.newaxis])]
-    edge = float(np.median(border(grey)))
-    # both: a garment may touch a dark border, a bright border may belong to a bright subject
-    if edge >= 128 and edge > grey.mean():
+    if has_light_ground(grey):
         notes.append(_INVERTED)
         grey = 255 - grey
         steps.append(Step("inverted", _INVERTED, grey))
