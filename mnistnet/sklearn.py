@@ -22,14 +22,14 @@ except ImportError as error:
     advice = "pip install 'mnistnet[sklearn]'"
     raise ImportError(f"mnistnet.sklearn needs scikit-learn, 1.6 or newer: {advice}") from error
 
-from mnistnet.engine.arrays import AnyArray, FloatArray, IntArray
+from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer
 from mnistnet.engine.losses import LOSSES, loss_for
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.schedules import Constant, Cosine, Schedule
-from mnistnet.errors import DivergedError
+from mnistnet.errors import DivergedError, ShapeError
 from mnistnet.models import MODELS, Classifier
 from mnistnet.training.trainer import epoch_order
 
@@ -95,6 +95,7 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         rows, labels = self._checked(X, y, reset=True)
         self._begin(rows, unique_labels(labels))
+        self._range = _range(rows)
         self._train(rows, labels, self.nb_epochs, Cosine())
         return self
 
@@ -116,6 +117,9 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if classes is None:
                 raise ValueError("classes: the first call of partial_fit must say them all")
             self._begin(rows, unique_labels(classes))
+            self._range = _range(rows)
+        low, high = _range(rows)
+        self._range = min(low, self._range[0]), max(high, self._range[1])
         self._train(rows, labels, 1, Constant())
         return self
 
@@ -131,18 +135,27 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: AnyArray = self.classes_[best]
         return labels
 
-    def to_classifier(self) -> Classifier:
+    def to_classifier(self, pixels: PixelScale | None = None) -> Classifier:
         """The trained network with its classes, for checkpoints and ONNX: in float32, on pictures.
 
+        Args:
+            pixels: what a byte of a picture is as a number of X; a 255th, where X was bytes or 0 to 1.
+
         Raises:
-            ValueError: there is no ``image_shape``.
+            ValueError: there is no ``image_shape``, or ``pixels`` is needed and not given.
         """
         check_is_fitted(self)
         if self.image_shape is None:
             raise ValueError("image_shape: only networks that see pictures can be saved")
+        low, high = self._range
+        if pixels is None and not 0.0 <= low <= high <= 1.0:
+            raise ValueError(
+                f"pixels: X was {low:g} to {high:g}, not 0 to 1: say what a byte is, such as PixelScale(1.0)"
+            )
         network = Network(self.network_.layers, self.network_.input_shape)
         network.vector[...] = self.network_.vector
-        return Classifier(network, tuple(map(str, self.classes_)), name=_name_of(self.model))
+        names = tuple(map(str, self.classes_))
+        return Classifier(network, names, pixels or UNIT_SCALE, name=_name_of(self.model))
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[AnyArray, AnyArray]:  # noqa: N803
         rows, labels = validate_data(self, X, y, dtype=_DTYPES, reset=reset)
@@ -156,11 +169,18 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shape = self.image_shape or (features,)
         if prod(shape) != features:
             raise ValueError(f"image_shape: {shape} has {prod(shape)} numbers, X has {features} features")
+        if isinstance(self.model, str) and self.model not in MODELS:
+            raise ValueError(f"model: expected layers or one of {', '.join(MODELS)}, found {self.model!r}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: must be >= 1, found {self.batch_size}")
         layers = MODELS[self.model](len(classes)) if isinstance(self.model, str) else self.model
         dtype = np.float64 if rows.dtype == np.float64 else np.float32
         random = check_random_state(self.random_state)
         self._seed = int(random.randint(2**31 - 1))
-        self.network_ = Network(layers, shape, dtype).initialize(self._seed)
+        try:
+            self.network_ = Network(layers, shape, dtype).initialize(self._seed)
+        except ShapeError as error:
+            raise ValueError(f"model: {error}; networks with convolutions need image_shape") from error
         if self.network_.output_shape != (len(classes),):
             raise ValueError(f"model: gives {self.network_.output_shape}, y has {len(classes)} classes")
         self._state: dict[str, FloatArray] = {}
@@ -211,6 +231,11 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 _DTYPES = (np.float64, np.float32, np.uint8)
 """What X stays; anything else becomes the first."""
+
+
+def _range(rows: AnyArray) -> tuple[float, float]:
+    """The least and the largest number; bytes are taken as 0 to 1."""
+    return (0.0, 1.0) if rows.dtype == np.uint8 else (float(rows.min()), float(rows.max()))
 
 
 def _name_of(model: str | Sequence[Layer]) -> str:

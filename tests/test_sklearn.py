@@ -1,5 +1,7 @@
 """The scikit-learn estimator: scikit-learn's own checks, and what its users do with it."""
 
+import copy
+import pickle
 import warnings
 from typing import Any
 
@@ -13,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import Conv2d, Dense, Flatten, ReLU, Softmax
 from mnistnet.errors import DivergedError
 from mnistnet.sklearn import MnistNetClassifier
@@ -92,9 +95,39 @@ def test_what_does_not_fit() -> None:
         MnistNetClassifier(image_shape=(1, 9, 9)).fit(DIGITS, LABELS)
     with pytest.raises(ValueError, match=r"model: gives \(3,\), y has 10 classes"):
         MnistNetClassifier([Dense(3), Softmax()]).fit(DIGITS, LABELS)
+    with pytest.raises(ValueError, match=r"model: expected layers or one of lenet, .*, found 'nope'"):
+        MnistNetClassifier("nope").fit(DIGITS, LABELS)
+    with pytest.raises(ValueError, match=r"model: layer 0 .*; networks with convolutions need image_shape"):
+        MnistNetClassifier("lenet").fit(DIGITS, LABELS)
+    with pytest.raises(ValueError, match="batch_size: must be >= 1, found 0"):
+        MnistNetClassifier(batch_size=0).fit(DIGITS, LABELS)
     with pytest.raises(ValueError, match="y: 3 is none of the classes"):
         MnistNetClassifier().partial_fit(DIGITS, LABELS, classes=[0, 1, 2])
     with pytest.raises(ValueError, match="image_shape: only networks that see pictures can be saved"):
         MnistNetClassifier(nb_epochs=1).fit(DIGITS, LABELS).to_classifier()
     with pytest.raises(DivergedError, match=r"the loss is .*: try a lower learning_rate than"):
         MnistNetClassifier(learning_rate=1e30).fit(DIGITS, LABELS)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])
+def test_a_copy_of_what_has_predicted_predicts_alike(copied: Any) -> None:
+    data = DIGITS[:600] / 16, LABELS[:600]
+    estimator = MnistNetClassifier(random_state=0, nb_epochs=3).fit(*data)
+    estimator.score(*data)
+    unseen = DIGITS[600:] / 16
+    np.testing.assert_array_equal(copied(estimator).predict_proba(unseen), estimator.predict_proba(unseen))
+
+
+def test_a_classifier_is_told_what_a_byte_is_where_the_numbers_do_not_say() -> None:
+    estimator = MnistNetClassifier("mlp", image_shape=(1, 8, 8), nb_epochs=3, random_state=0)
+    estimator.fit(DIGITS, LABELS)
+    with pytest.raises(ValueError, match=r"pixels: X was 0 to 16, not 0 to 1: say what a byte is"):
+        estimator.to_classifier()
+    classifier = estimator.to_classifier(PixelScale(1.0))
+    found = classifier.probabilities(DIGITS.astype(np.uint8).reshape(-1, 1, 8, 8))
+    np.testing.assert_allclose(found, estimator.predict_proba(DIGITS), atol=1e-5)
+    estimator.fit(DIGITS / 16, LABELS).partial_fit(DIGITS[:99] / 16, LABELS[:99])
+    assert estimator.to_classifier().pixels == PixelScale()
+    estimator.partial_fit(DIGITS[:99] / 8, LABELS[:99])
+    with pytest.raises(ValueError, match="pixels: X was 0 to 2"):
+        estimator.to_classifier()

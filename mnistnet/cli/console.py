@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnistnet.errors import CheckpointError, UsageError
+from mnistnet.errors import CheckpointError, UsageError, plain
 from mnistnet.training.settings import AUTO
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ DEFAULT_SIZE_LIMIT = 256
 def warn(message: str) -> None:
     """One line on stderr."""
     sys.stderr.write(f"mnistnet: {' '.join(message.split())}\n")
+
+
+def say(line: str) -> None:
+    """One line on stdout; what it quotes from a file can neither end it nor steer the terminal."""
+    typer.echo(plain(line))
 
 
 def read_classifier(path: Path, size_limit: int) -> Classifier:
@@ -75,11 +80,12 @@ def percent(share: float) -> str:
 def class_counts(evaluation: Evaluation) -> list[str]:
     """A line for each class: how many of its images were right."""
     what = "Digit" if evaluation.class_names == tuple("0123456789") else "Class"
-    return [f"{what} {score.name}: {score.correct} of {score.images}" for score in evaluation.classes]
+    return [f"{what} {plain(score.name)}: {score.correct} of {score.images}" for score in evaluation.classes]
 
 
 def print_table(rows: Sequence[Sequence[str]], left: Container[int]) -> None:
     """Columns aligned to the right, those of ``left`` to the left."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (

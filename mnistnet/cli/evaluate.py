@@ -17,10 +17,11 @@ from mnistnet.cli.console import (
     class_counts,
     need_extra,
     percent,
+    say,
     warn,
 )
 from mnistnet.cli.model_file import InputScale, InputShape, InputShift, find_model, read_model
-from mnistnet.errors import DataError, ShapeError, UsageError
+from mnistnet.errors import DataError, ShapeError, UsageError, plain
 
 if TYPE_CHECKING:
     from mnistnet.data.dataset import Dataset
@@ -149,7 +150,7 @@ def _print_text(found: Evaluation) -> None:
         typer.echo("\nWorst mistakes")
     for mistake in mistakes:
         shares = f"{percent(mistake.confidence)} against {percent(mistake.label_probability)}"
-        typer.echo(f"  image {mistake.index}: {mistake.label} read as {mistake.prediction}, {shares}")
+        say(f"  image {mistake.index}: {mistake.label} read as {mistake.prediction}, {shares}")
 
 
 def _print_classes(found: Evaluation) -> None:
@@ -164,9 +165,10 @@ def _print_classes(found: Evaluation) -> None:
 def _print_confusion(found: Evaluation) -> None:
     """The matrix, columns numbered where names would not fit above them."""
     width = max(len(str(found.confusion.max())), 4) + 1
-    short = all(len(name) < width for name in found.class_names)
-    columns = found.class_names if short else [str(i) for i in range(len(found.class_names))]
-    rows = found.class_names if short else [f"{i} {name}" for i, name in enumerate(found.class_names)]
+    names = [plain(name) for name in found.class_names]
+    short = all(len(name) < width for name in names)
+    columns = names if short else [str(i) for i in range(len(names))]
+    rows = names if short else [f"{i} {name}" for i, name in enumerate(names)]
     margin = max(map(len, rows))
     typer.echo("\nConfusion: rows are what it is, columns what it was taken for")
     typer.echo(" " * (margin + 2) + "".join(f"{column:>{width}}" for column in columns))

@@ -77,6 +77,9 @@ def export(
     for flag, path in targets.items():
         if path is not None and same_file(path, source):
             raise UsageError(f"{flag}: {path} is the checkpoint itself; choose another path")
+        for other, taken in targets.items():
+            if flag < other and path is not None and taken is not None and same_file(path, taken):
+                raise UsageError(f"{flag}: {path} is {other} too: choose another path")
     model = read_classifiers(source, size_limit)
     classifier, *others = model.members
     for flag in ("--html-path", "--rsnet-path"):

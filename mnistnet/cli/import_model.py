@@ -49,7 +49,8 @@ def import_model(
     classifier = found.predictor
     if not isinstance(classifier, Classifier):
         raise CheckpointError(
-            f"{model}: is no chain of layers that can be trained: {found.obstacle}; mnistnet run can run it"
+            f"{model}: is no chain of layers that can be trained: {found.obstacle or 'an ensemble'}; "
+            "mnistnet run can run it"
         )
     save_checkpoint(checkpoint_path, Checkpoint(classifier, {"imported_from": model.name}))
     network = classifier.network

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, print_table, warn
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, print_table, say, warn
+from mnistnet.cli.model_file import find_model
 
 if TYPE_CHECKING:
     from mnistnet.formats.checkpoint import Checkpoint
@@ -40,7 +41,7 @@ def info(
         summary = summarize(found)
         if as_json:
             sums = {"parameters": summary.parameters, "multiply_adds": summary.multiply_adds}
-            typer.echo(json.dumps({"file": str(path), **asdict(summary), **sums}, ensure_ascii=False))
+            typer.echo(json.dumps({"file": str(path), **asdict(summary), **sums}))
         else:
             _print_summary(path, summary)
         return
@@ -48,7 +49,7 @@ def info(
     comparison = compare(found, other)
     if as_json:
         files = {"files": [str(path), str(other_path)]}
-        typer.echo(json.dumps({**files, **asdict(comparison), "same": comparison.same}, ensure_ascii=False))
+        typer.echo(json.dumps({**files, **asdict(comparison), "same": comparison.same}))
     else:
         _print_comparison(path, other_path, comparison)
 
@@ -57,21 +58,23 @@ def _read(path: Path, size_limit: int) -> tuple[Path, Checkpoint]:
     from mnistnet.formats.checkpoint import find_checkpoint, load_checkpoint
     from mnistnet.training.runs import members_of
 
-    file = find_checkpoint(path)
-    if networks := members_of(path):
-        warn(f"{path}: an ensemble of {len(networks)} networks, of which this is {file}")
+    model = find_model(path)
+    file = find_checkpoint(model)
+    if networks := members_of(model):
+        warn(f"{model}: an ensemble of {len(networks)} networks, of which this is {file}")
     return file, load_checkpoint(file, limit=size_limit * 2**20)
 
 
 def _print_summary(path: Path, summary: Summary) -> None:
     shift = f" {summary.shift:+.6g}" if summary.shift else ""
-    typer.echo(f"{path}: {summary.model}")
+    say(f"{path}: {summary.model}")
     if len(summary.input_shape) == 3:
         typer.echo(f"Input:   {_by(summary.input_shape)}, a byte times {summary.scale:.6g}{shift}")
-        typer.echo(f"Classes: {', '.join(summary.classes)}\n")
+        say(f"Classes: {', '.join(summary.classes)}")
     else:
         typer.echo(f"Input:   {summary.input_shape[0]} numbers")
-        typer.echo(f"Output:  {', '.join(summary.classes)}\n")
+        say(f"Output:  {', '.join(summary.classes)}")
+    typer.echo()
     header = ("#", "layer", "settings", "output", "parameters", "multiply-adds")
     rows = [_layer_row(index, layer) for index, layer in enumerate(summary.layers)]
     total = ("", "", "", "", f"{summary.parameters:,}", f"{summary.multiply_adds:,}")
@@ -84,12 +87,12 @@ def _print_summary(path: Path, summary: Summary) -> None:
         typer.echo("Training")
     width = max(map(len, summary.training), default=0)
     for name, value in summary.training.items():
-        typer.echo(f"  {name:{width}}  {_plain(value)}")
+        say(f"  {name:{width}}  {_plain(value)}")
 
 
 def _print_comparison(first: Path, second: Path, comparison: Comparison) -> None:
     if comparison.same:
-        typer.echo(f"{first} and {second} are the same, to the bit")
+        typer.echo(f"{first} and {second} agree in every fact and every weight")
         return
     rows = [(name, _plain(a), _plain(b)) for name, (a, b) in comparison.facts.items()]
     print_table([("", str(first), str(second)), *rows], left=(0, 1, 2))

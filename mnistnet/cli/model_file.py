@@ -29,15 +29,30 @@ InputShift = Annotated[float | None, typer.Option(help="See --input-scale; 0.")]
 
 
 def find_model(path: Path) -> Path:
-    """The model that a person means: a file, an ensemble's folder, or a folder's newest checkpoint.
+    """The model that a person means: a file, an ensemble's folder, or the newest of either in a folder.
+
+    An ensemble is as old as what was written last in it.
 
     Raises:
         CheckpointError: there is none.
     """
-    from mnistnet.formats.checkpoint import find_checkpoint
+    from mnistnet.formats.checkpoint import find_checkpoint, last_written
     from mnistnet.training.runs import members_of
 
-    return path if members_of(path) else find_checkpoint(path)
+    if members_of(path):
+        return path
+    below = sorted({member.parent for member in path.glob("*/member_*")})
+    found = [folder for folder in below if members_of(folder)]
+    try:
+        found.append(find_checkpoint(path))
+    except CheckpointError:
+        if not found:
+            raise
+
+    def age(model: Path) -> int:
+        return max(last_written(find_checkpoint(network)) for network in members_of(model) or [model])
+
+    return max(found, key=age) if len(found) > 1 else found[0]
 
 
 def read_classifiers(source: Path, size_limit: int) -> Classifier | Ensemble:

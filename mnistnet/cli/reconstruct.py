@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import process_count, warn
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, process_count, warn
 from mnistnet.cli.easel import Easel, likeness, say
 from mnistnet.cli.resume import (
     Resumed,
@@ -130,6 +130,7 @@ def reconstruct(
     source: Annotated[
         Path | None, _option(RUN, "Only draw, with the network of this checkpoint.", "--from")
     ] = None,
+    size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
 ) -> None:
     """Let a network learn one picture, pixel by pixel, and draw it again at any size.
 
@@ -145,7 +146,7 @@ def reconstruct(
     wanted = None if size is None else _parse_size("--size", size)
     if source is not None:
         _refuse_beside_from(context)
-        _draw_only(source, image, wanted, output)
+        _draw_only(source, image, wanted, output, size_limit)
         return
     outputs = _Outputs(
         output, preview, preview_interval, gif, checkpoint_folder, checkpoint_stride, overwrite
@@ -163,6 +164,7 @@ def reconstruct(
     _check_settings(settings, raster)
     _check_outputs(outputs.pictures, raster.tone, [path, *([] if resume is None else [resume])])
     full = _full_size(wanted, raster.size)
+    _check_drawn_size(output, full)
     asked = _Asked(settings, path, raster, full, process_count(workers))
     try:
         _learn_and_draw(asked, outputs, resumed)
@@ -262,7 +264,7 @@ def _full_size(
 
 def _refuse_beside_from(context: typer.Context) -> None:
     """``--from`` learns nothing, so nothing about learning may be said."""
-    drawing = ("image", "output", "size", "source")
+    drawing = ("image", "output", "size", "source", "size_limit")
     for name in context.params:
         given = context.get_parameter_source(name)
         if name not in drawing and given is not None and given.name == "COMMANDLINE":
@@ -339,6 +341,16 @@ def _check_outputs(outputs: Mapping[str, Path | None], tone: str, inputs: Sequen
                 raise UsageError(f"{name}: {path} is {other} too: choose another path")
         seen.append((name, path))
         remove_leftovers(path.parent, of=path.name)
+
+
+def _check_drawn_size(output: Path, size: tuple[int, int]) -> None:
+    """Refuse a size (width, height) that the output's format cannot hold."""
+    from mnistnet.data.pictures.raster import check_size
+
+    try:
+        check_size(output.suffix.lower(), size)
+    except PictureError as error:
+        raise UsageError(f"--size: {output}: {error}") from error
 
 
 # what is there ---------------------------------------------------------------------------------------------
@@ -534,13 +546,15 @@ def _every(interval: float) -> Iterator[bool]:
 # drawing ---------------------------------------------------------------------------------------------------
 
 
-def _draw_only(source: Path, image: str | None, wanted: tuple[int, int] | int | None, output: Path) -> None:
+def _draw_only(
+    source: Path, image: str | None, wanted: tuple[int, int] | int | None, output: Path, size_limit: int
+) -> None:
     """Draw with the network of a checkpoint; if its picture is given, say how close that comes."""
     from mnistnet.data.pictures.raster import GREY, TONES
     from mnistnet.formats.checkpoint import find_checkpoint, load_checkpoint
 
     path = find_checkpoint(source)
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, limit=size_limit * 2**20)
     frame = _frame_of(path, checkpoint.training)
     network = checkpoint.classifier.network
     tones = {len(names): tone for tone, names in TONES.items() if tone != GREY}
@@ -558,7 +572,9 @@ def _draw_only(source: Path, image: str | None, wanted: tuple[int, int] | int | 
     raster = None if image is None else _read(Path(image), frame, None)
     if raster is not None and raster.tone != tone:
         raise DataError(f"{image}: expected a picture in {tone}, as the network learned, found {raster.tone}")
-    _write_drawing(network, frame, _full_size(wanted, frame), output)
+    full = _full_size(wanted, frame)
+    _check_drawn_size(output, full)
+    _write_drawing(network, frame, full, output)
     if raster is not None:
         say(likeness(network, raster))
 

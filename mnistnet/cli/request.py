@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, check_last_layer, check_pictures, warn
+from mnistnet.cli.console import check_last_layer, check_pictures, warn
 from mnistnet.cli.resume import Resumed, check_data
 from mnistnet.errors import CheckpointError, DataError, MnistnetError, UsageError, choose
 from mnistnet.training.settings import AUTO, Settings
@@ -57,6 +57,8 @@ class Request:
     splits: Splits
     workers: int | None
     outputs: Outputs
+    size_limit: int
+    """MiB, of a model or an architecture that is read."""
 
     @cached_property
     def images(self) -> TrainingData:
@@ -125,7 +127,7 @@ def _divide(splits: Splits, settings: Settings) -> TrainingData:
 def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:
     """A new network, or the one that training goes on with."""
     if resumed is None:
-        classifier = _new_classifier(request.settings, request.images.whole)
+        classifier = _new_classifier(request, request.images.whole)
     else:
         check_data(resumed, request.images.whole, request.images.facts)
         classifier = resumed.checkpoint.classifier
@@ -133,26 +135,27 @@ def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:
     return classifier
 
 
-def _new_classifier(settings: Settings, data: Dataset) -> Classifier:
+def _new_classifier(request: Request, data: Dataset) -> Classifier:
     """The network to train: named, described by an architecture file, or with its weights from a model."""
     from mnistnet.models import MODELS, Classifier, build
 
+    settings = request.settings
     model = settings.model
     if settings.start_from is not None:
-        return _started(Path(settings.start_from), data)
+        return _started(Path(settings.start_from), data, request.size_limit)
     if model.endswith(".json"):
-        return _described(Path(model), data, settings.seed)
+        return _described(Path(model), data, settings.seed, request.size_limit)
     choose("--model", model, tuple(MODELS))
     network = build(model, data.shape, len(data.class_names))
     return Classifier(network.initialize(settings.seed), data.class_names, name=model)
 
 
-def _described(path: Path, data: Dataset, seed: int) -> Classifier:
+def _described(path: Path, data: Dataset, seed: int, size_limit: int) -> Classifier:
     from mnistnet.engine.network import Network
     from mnistnet.formats.checkpoint import load_architecture
     from mnistnet.models import Classifier
 
-    architecture = load_architecture(path)
+    architecture = load_architecture(path, limit=size_limit * 2**20)
     check_last_layer(path, architecture.layers[-1].kind)
     check_pictures(path, architecture.input_shape)
     network = Network(architecture.layers, architecture.input_shape)
@@ -161,11 +164,11 @@ def _described(path: Path, data: Dataset, seed: int) -> Classifier:
     return Classifier(network.initialize(seed), names, architecture.pixels, architecture.name)
 
 
-def _started(path: Path, data: Dataset) -> Classifier:
+def _started(path: Path, data: Dataset, size_limit: int) -> Classifier:
     from mnistnet.cli.model_file import find_model, read_model
     from mnistnet.models import Classifier
 
-    found = read_model(find_model(path), DEFAULT_SIZE_LIMIT)
+    found = read_model(find_model(path), size_limit)
     for note in found.notes:
         warn(f"{path}: {note}")
     if not isinstance(found.predictor, Classifier):
@@ -211,7 +214,7 @@ def untrained(request: Request, classifier: Classifier, resumed: Resumed | None)
     """What the training began with; None where it cannot be had any more."""
     if resumed is not None:
         try:
-            return _new_classifier(request.settings, request.splits.train)
+            return _new_classifier(request, request.splits.train)
         except MnistnetError:  # a file that has gone
             return None
     return replace(classifier, network=classifier.network.copy())

@@ -17,10 +17,11 @@ from mnistnet.cli.console import (
     bar,
     blocks,
     percent,
+    say,
     warn,
 )
 from mnistnet.cli.model_file import InputScale, InputShape, InputShift, find_model, read_model
-from mnistnet.errors import CheckpointError, MnistnetError, UsageError
+from mnistnet.errors import CheckpointError, MnistnetError, UsageError, plain
 
 if TYPE_CHECKING:
     from mnistnet.data.pictures import Picture, Step
@@ -91,7 +92,7 @@ def run(
             sights = _look(predictor, name, split=split)
         except MnistnetError as error:
             if as_json:
-                typer.echo(json.dumps(_failure(name, error), ensure_ascii=False))
+                typer.echo(json.dumps(_failure(name, error)))
             if len(images) == 1:
                 raise
             # the other pictures are still worth reading
@@ -101,7 +102,7 @@ def run(
         seen += sights
         if as_json:
             for sight in sights:
-                typer.echo(json.dumps(_record(name, predictor, sight, split=split), ensure_ascii=False))
+                typer.echo(json.dumps(_record(name, predictor, sight, split=split)))
         else:
             if len(images) > 1:
                 typer.echo(f"{name}:")
@@ -215,16 +216,17 @@ def _show(predictor: Predictor, sight: _Sight) -> None:
         typer.echo(f"({note})")
     if sight.picture.digits > 1:
         typer.echo(f"({sight.picture.digits} digits side by side, read as one: --split reads each)")
-    typer.echo(f"Prediction: {sight.prediction}{_doubt(sight)}")
-    width = max(len(c) for c in predictor.class_names)
-    for c, p in zip(predictor.class_names, sight.probabilities, strict=True):
+    say(f"Prediction: {sight.prediction}{_doubt(sight)}")
+    names = [plain(name) for name in predictor.class_names]
+    width = max(map(len, names))
+    for c, p in zip(names, sight.probabilities, strict=True):
         typer.echo(f"  {c:>{width}}  {percent(p):>8}  {bar(p)}".rstrip())
 
 
 def _show_digits(sights: list[_Sight]) -> None:
-    typer.echo(f"Predictions: {' '.join(sight.prediction for sight in sights)}")
+    say(f"Predictions: {' '.join(sight.prediction for sight in sights)}")
     for sight in sights:
-        typer.echo(f"  {sight.prediction}  {percent(sight.probability):>8}{_doubt(sight)}")
+        say(f"  {sight.prediction}  {percent(sight.probability):>8}{_doubt(sight)}")
 
 
 def _doubt(sight: _Sight) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mnistnet.cli.console import check_pictures, need_extra, process_count
+from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, check_pictures, need_extra, process_count
 from mnistnet.cli.request import Outputs, Request, data_source, load_splits
 from mnistnet.cli.resume import ensemble_settings, find_resumed, instead, said_now, settings_on_resume
 from mnistnet.cli.signals import PIPE_CLOSED
@@ -199,6 +199,7 @@ def train(
     print_config: Annotated[
         bool, _option(RUN, "Print the settings as TOML, and do nothing else.", "--print-config")
     ] = False,
+    size_limit: SizeLimit = DEFAULT_SIZE_LIMIT,
 ) -> None:
     """Train a network and keep it: checkpoints, a loss CSV, and the test accuracy at the end.
 
@@ -238,7 +239,7 @@ def train(
             raise UsageError("--report: is about a single network: leave --members away")
     source = data_source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    request = Request(settings, load_splits(source), processes, outputs)
+    request = Request(settings, load_splits(source), processes, outputs, size_limit)
     if augment_picture is not None:
         _draw_augmented(augment_picture, request)
     try:

@@ -78,6 +78,15 @@ class Network:
         self._plans: dict[tuple[int, PixelScale], list[Plan]] = {}
         self.place(aligned((self.size,), dtype))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: what makes it anew. Plans are views of one memory, and would come apart."""
+        return {"layers": self.layers, "input_shape": self.input_shape, "vector": self.vector.copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A network of its own, whose layers look into a vector of its own."""
+        Network.__init__(self, state["layers"], state["input_shape"], state["vector"].dtype)
+        self.vector[...] = state["vector"]
+
     @property
     def output_shape(self) -> Shape:
         """Shape of one output, (K,) for a classifier."""

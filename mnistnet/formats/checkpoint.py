@@ -150,7 +150,7 @@ def find_checkpoint(path: Path) -> Path:
             found += _candidates(folder)
     if not found:
         raise CheckpointError(f"{path}: no checkpoint in this folder or its subfolders: train one first")
-    return max(found, key=lambda file: (_last_written(file), str(file)))
+    return max(found, key=lambda file: (last_written(file), str(file)))
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
@@ -455,7 +455,7 @@ def _candidates(folder: Path) -> list[Path]:
     return [file for file in files if _looks_like_checkpoint(file)]
 
 
-def _last_written(file: Path) -> int:
+def last_written(file: Path) -> int:
     """When the run of a checkpoint wrote last, in nanoseconds: its best epoch may have been long before."""
     latest = file.with_name("latest.json")
     return max(

@@ -106,18 +106,19 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.subplots()
     mistakes = np.ma.masked_array(counts, np.eye(k, dtype=bool))
-    image = axes.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(int(mistakes.max()), 1))
+    most = int(mistakes.filled(0).max())  # where there is one class, all is masked
+    image = axes.imshow(mistakes, cmap="Blues", vmin=0, vmax=max(most, 1))
     axes.set_facecolor("#ECEDEF")
     upright = all(len(name) <= 2 for name in names)
-    axes.set_xticks(range(k), names, rotation=0 if upright else 90)
-    axes.set_yticks(range(k), names)
+    axes.set_xticks(range(k), names, rotation=0 if upright else 90, parse_math=False)
+    axes.set_yticks(range(k), names, parse_math=False)
     axes.tick_params(length=0)
     axes.set_xlabel("what it was taken for")
     axes.set_ylabel("what it is")
     axes.set_title("Confusion matrix")
     if k <= MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
-            dark = row != column and count > 0.55 * mistakes.max()
+            dark = row != column and count > 0.55 * most
             colour = "white" if dark else "#B0B4BB" if count == 0 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
     bar = figure.colorbar(image, ax=axes, shrink=0.7, label="mistakes")
@@ -175,7 +176,8 @@ def worst_mistakes(evaluation: Evaluation, images: npt.NDArray[np.uint8]) -> Fig
     for axes, mistake in zip(_tiles(figure, rows, columns), mistakes, strict=False):
         axes.imshow(_picture(images[mistake.index]), cmap=INK, vmin=0, vmax=255)
         said = f"{mistake.label} read as {mistake.prediction}"
-        axes.set_title(f"{said}, {100 * mistake.confidence:.1f} %\nimage {mistake.index}", fontsize=8.5)
+        title = f"{said}, {100 * mistake.confidence:.1f} %\nimage {mistake.index}"
+        axes.set_title(title, fontsize=8.5, parse_math=False)
     figure.suptitle("Worst mistakes" if mistakes else "No mistakes")
     return figure
 

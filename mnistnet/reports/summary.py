@@ -66,7 +66,7 @@ class Comparison:
 
     @property
     def same(self) -> bool:
-        """Whether the two agree in everything, to the bit."""
+        """Whether the two agree in all facts and weights."""
         return not self.facts and not any(self.weights.values())
 
 
@@ -132,6 +132,7 @@ def _facts(checkpoint: Checkpoint) -> dict[str, JSON]:
         "shift": summary.shift,
         "parameters": summary.parameters,
         "multiply_adds": summary.multiply_adds,
+        "confidence_threshold": checkpoint.classifier.confidence_threshold,
     }
     for index, layer in enumerate(summary.layers):
         facts[f"layers[{index}]"] = {"kind": layer.kind, **layer.config}

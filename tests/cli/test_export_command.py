@@ -68,6 +68,12 @@ def test_neither_a_folder_nor_the_checkpoint_is_written_over(
     onto_itself = mnistnet("export", "--onnx-path", checkpoint, "--checkpoint-path", checkpoint)
     assert onto_itself.code == 2
     assert "is the checkpoint itself" in onto_itself.err
+    twice = mnistnet("export", "--onnx-path", "m", "--html-path", "./m", "--checkpoint-path", LENET)
+    assert (twice.code, twice.err) == (
+        2,
+        "mnistnet: --html-path: m is --onnx-path too: choose another path\n",
+    )
+    assert not (tmp_path / "m").exists()
     assert checkpoint.read_bytes() == before
     assert list((tmp_path / "folder").iterdir()) == []
 

@@ -1,5 +1,6 @@
 """``mnistnet info`` through real processes."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_json_is_the_same_for_a_program(mnistnet: Mnistnet) -> None:
     assert training["loss"] == pytest.approx(0.0147, abs=1e-4)
 
 
-def test_two_runs_are_told_apart(mnistnet: Mnistnet, trained: Path) -> None:
+def test_two_runs_are_told_apart(mnistnet: Mnistnet, trained: Path, tmp_path: Path) -> None:
     first, last = trained / "checkpoint_1.json", trained / "latest.json"
     result = mnistnet("info", first, "--diff", last)
     assert (result.code, result.err) == (0, "")
@@ -42,8 +43,13 @@ def test_two_runs_are_told_apart(mnistnet: Mnistnet, trained: Path) -> None:
     (found,) = mnistnet("info", first, "--diff", trained, "--json").json_lines
     assert found["facts"]["training.epoch"] == [1, 3]
     assert found["weights"]["1.weight"] > 0
+    record = json.loads(last.read_text())
+    del record["checksum"]
+    (tmp_path / "sure.json").write_text(json.dumps({**record, "confidence_threshold": 0.5}))
+    (found,) = mnistnet("info", last, "--diff", "sure.json", "--json").json_lines
+    assert found["facts"] == {"confidence_threshold": [None, 0.5]}
     same = mnistnet("info", last, "--diff", trained / "checkpoint_3.json")
-    assert same.out.endswith("are the same, to the bit\n")
+    assert same.out.endswith("agree in every fact and every weight\n")
 
 
 def test_a_file_that_is_none_is_refused(mnistnet: Mnistnet, tmp_path: Path) -> None:

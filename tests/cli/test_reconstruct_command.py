@@ -328,6 +328,11 @@ REFUSED = [
         2,
         "--size: must be at most 50000000 pixels, found 9999x9999",
     ),
+    (
+        ("cross.pbm", "-o", "out.webp", "--size", "17000x100"),
+        2,
+        "--size: out.webp: .webp holds sides of at most 16383 pixels, found 17000: use .png",
+    ),
     (("cross.pbm", *TO, "--learn-size", "5000"), 2, "--learn-size: must be at most 1048576 pixels"),
     (("cross.pbm", *TO, "--learn-size", "none"), 2, "--learn-size: expected pixels such as 200"),
     (("cross.pbm", "-o", "cross.pbm"), 2, "--output: cross.pbm is read: choose another path"),

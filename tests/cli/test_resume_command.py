@@ -397,6 +397,12 @@ def test_an_ensemble_is_members_and_their_mean(mnistnet: Mnistnet, small_data: P
     assert resumed.out.splitlines()[-4:-1] == result.out.splitlines()[-4:-1]
     said = mnistnet("info", "both").err
     newest = Path("both/member_2/latest.json")
+    # the newest below a folder may be an ensemble
+    found = mnistnet("evaluate", tmp_path, "--data-dir", small_data, "--json")
+    assert Path(found.json_lines[0]["model"]) == tmp_path / "both"
+    os.utime(tmp_path / "alone_1" / "latest.json", (time.time() + 60,) * 2)
+    found = mnistnet("evaluate", tmp_path, "--data-dir", small_data, "--json")
+    assert Path(found.json_lines[0]["model"]).parent == tmp_path / "alone_1"
     assert said == f"mnistnet: both: an ensemble of 2 networks, of which this is {newest}\n"
     refused = mnistnet("train", *options, "--members", 2, "--checkpoint-folder", "both")
     assert_refused(refused, 2, "both: already holds an ensemble; use --resume, --overwrite or another folder")

@@ -242,6 +242,24 @@ def test_a_network_that_gives_no_probabilities_is_refused(
         assert (result.code, result.out, result.err) == (4, "", message)
 
 
+def test_names_in_a_file_cannot_steer_the_terminal(mnistnet: Mnistnet, tmp_path: Path, trained: Path) -> None:
+    record = json.loads((trained / "latest.json").read_text())
+    del record["checksum"]
+    record["classes"] = [f"\x1b]0;pwned\x07{name}\nPrediction: 5" for name in "0123456789"]
+    record["model"] = "\x1b[2J"
+    (tmp_path / "evil.json").write_text(json.dumps(record))
+    for arguments in (
+        ("run", "evil.json", SAMPLES / "1.png"),
+        ("run", "evil.json", SAMPLES / "1.png", "--split"),
+        ("info", "evil.json"),
+        ("info", "evil.json", "--diff", trained),
+    ):
+        result = mnistnet(*arguments)
+        assert result.code == 0
+        assert "\x1b" not in result.out + result.err
+        assert not any(line.startswith("Prediction: 5") for line in result.out.splitlines())
+
+
 def test_no_checkpoint_is_said_with_its_path(mnistnet: Mnistnet, tmp_path: Path) -> None:
     assert mnistnet("run", "nowhere", SAMPLES / "1.png").err.startswith("mnistnet: nowhere: ")
     (tmp_path / "empty").mkdir()

@@ -230,6 +230,20 @@ def test_a_network_that_has_learned_nothing_is_said(mnistnet: Mnistnet, small_da
     assert mnistnet("train", *options, "--learning-rate", 0.1).err == ""
 
 
+def test_the_limit_of_a_models_size_can_be_raised(
+    mnistnet: Mnistnet, small_data: Path, tmp_path: Path
+) -> None:
+    head = '{"format": "mnistnet-architecture", "version": 1, "input": {"channels": 1, "height": 28,'
+    tail = '"width": 28, "scale": 1.0, "shift": 0.0}, "layers": [{"kind": "flatten"},'
+    layers = '{"kind": "dense", "out_features": 10}, {"kind": "softmax"}]}'
+    (tmp_path / "a.json").write_text(f"{head}{' ' * 2**20}{tail}{layers}")
+    options = ("train", "--train-data-dir", small_data, "--nb-epochs", 0, "--model", "a.json", "--size-limit")
+    refused = mnistnet(*options, 1)
+    assert refused.code == 4
+    assert refused.err.endswith(" bytes, more than the limit of 1048576 bytes: raise it with --size-limit\n")
+    assert mnistnet(*options, 2).code == 0
+
+
 def test_strength_goes_with_an_augmentation(mnistnet: Mnistnet, small_data: Path) -> None:
     options = ("train", "--train-data-dir", small_data, "--augment-strength")
     message = "--augment-strength: goes with --augment shift, affine or elastic, found --augment none"

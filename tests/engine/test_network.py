@@ -1,5 +1,7 @@
 """Networks: one flat vector, names, seeds, and what may be handed to `predict`."""
 
+import copy
+import pickle
 import re
 import tracemalloc
 
@@ -350,3 +352,21 @@ def test_a_copy_has_the_same_parameters_in_memory_of_its_own():
     assert part.output_shape == (4,)
     assert (part.parameters()["2.running_mean"] == 0.25).all()
     assert part.parameters()["1.weight"].tobytes() == network.parameters()["1.weight"].tobytes()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))]
+)
+def test_a_copy_is_a_network_of_its_own_whatever_was_predicted_before(copied) -> None:
+    """Plans are views of one memory: a copy of them, view by view, would answer at random."""
+    rng = np.random.default_rng(0)
+    seen, others = rng.random((2, 70, 1, 28, 28)).astype(np.float32)
+    network = models.build("deep").initialize(3)
+    network.predict(seen)
+    expected = network.predict(others)
+    twin = copied(network)
+    assert_array_equal(twin.predict(others), expected, strict=True)
+    network.vector[...] = 0.0
+    assert_array_equal(twin.predict(others), expected, strict=True)
+    twin.parameters()["0.weight"][...] = 0.0
+    assert not twin.layers[0].params["weight"].any()

@@ -42,6 +42,16 @@ def test_the_confusion_matrix_shows_every_count() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == list(DIGITS)
 
 
+def test_a_single_class_and_names_that_look_like_formulas_are_drawn() -> None:
+    one = Evaluation(("all",), np.zeros(3, np.intp), np.ones((3, 1), np.float32))
+    plots.png(plots.confusion_matrix(one))
+    names = (r"$\foo$", "5$ #", "10$ {")
+    rows = np.full((3, 3), 1 / 3, np.float32)
+    found = Evaluation(names, np.arange(3), rows)
+    plots.png(plots.confusion_matrix(found))
+    plots.png(plots.worst_mistakes(found, DATA.images[:3]))
+
+
 def test_many_classes_are_drawn_without_numbers() -> None:
     k = plots.MOST_NUMBERS + 1
     probabilities = np.eye(k, dtype=np.float32)

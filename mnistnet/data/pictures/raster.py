@@ -39,6 +39,9 @@ FORMATS = {
 _HOLDS = {".pbm": (INK,), ".pgm": (INK, GREY)}
 """The tones that a format has place for; the others have place for all."""
 
+_LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".gif": 65_535}
+"""The longest side in pixels that a format has place for; the others have place for any."""
+
 
 @dataclass(frozen=True, eq=False)
 class Raster:
@@ -66,10 +69,10 @@ def read_raster(content: bytes, notes: list[str]) -> Raster:
     Raises:
         PictureError: not a picture, too large, or damaged.
     """
-    image = decode(content, notes)
-    if image is None:
+    decoded = decode(content, notes)
+    if decoded is None:
         raise no_picture(content)
-    return _raster(_values(image))
+    return _raster(_values(decoded.image))
 
 
 def shrunk(raster: Raster, most: int) -> Raster:
@@ -100,6 +103,17 @@ def check_format(suffix: str, tone: str) -> None:
         raise PictureError(f"expected a name that ends in {', '.join(FORMATS)}, {found}")
     if tone not in _HOLDS.get(suffix, TONES):
         raise PictureError(f"{suffix} holds no {tone} picture: use .png")
+
+
+def check_size(suffix: str, size: tuple[int, int]) -> None:
+    """See that a file whose name ends so can hold a picture of this size (width, height).
+
+    Raises:
+        PictureError: says how long a side may be.
+    """
+    most = _LONGEST.get(suffix)
+    if most is not None and max(size) > most:
+        raise PictureError(f"{suffix} holds sides of at most {most} pixels, found {max(size)}: use .png")
 
 
 def encode_raster(values: FloatArray, suffix: str) -> bytes:
