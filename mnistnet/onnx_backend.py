@@ -79,7 +79,7 @@ class _Engine:
         """The graph's output, in its own order and shape."""
         scaled = values * np.float32(self.chain.scale) + np.float32(self.chain.shift)
         found = self.network.predict(scaled)
-        return found.reshape(len(found), -1)[:, self.chain.index]
+        return found.reshape(len(found), prod(self.network.output_shape))[:, self.chain.index]
 
 
 def _engine(graph: Graph) -> _Engine | None:

@@ -76,6 +76,12 @@ def test_chains_run_on_the_engine_and_others_operator_by_operator() -> None:
     assert onnx_backend.prepare(RELU).run(X.astype(np.float64)).y.dtype == np.float64
 
 
+def test_no_images_give_no_rows() -> None:
+    prepared = onnx_backend.prepare(RELU)
+    assert prepared.engine is not None
+    assert prepared.run(X[:0]).y.shape == (0, 2)
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [([], "input 'x': missing"), ([X, X], r"expected 1 inputs \(x\), found 2")],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnistnet.cli.console import bar, warn
-from mnistnet.errors import DataError, UsageError, choose
+from mnistnet.errors import DataError, UsageError, choose, plain
 
 if TYPE_CHECKING:
     from mnistnet.data.catalog import Entry
@@ -94,7 +94,7 @@ def check(
         _describe(diagnosis.found)
     for finding in diagnosis.findings:
         mends = f" (--fix: {finding.repair})" if finding.mended is not None else ""
-        typer.echo(f"! {finding.text}{mends}")
+        typer.echo(f"! {plain(finding.text)}{mends}")
     if not diagnosis.findings:
         typer.echo("Nothing wrong found.")
     if sheet is not None and diagnosis.found is not None:
@@ -103,7 +103,8 @@ def check(
     if fix is not None:
         if diagnosis.mended is None or all(finding.mended is None for finding in diagnosis.findings):
             raise DataError(f"{source}: there is nothing that --fix can mend safely")
-        write_data(diagnosis.mended, fix, diagnosis.mended.form)
+        own = diagnosis.mended.form
+        write_data(diagnosis.mended, fix, _form(fix, "idx" if own == "npz" else own))
         typer.echo(f"Mended copy: {fix}")
     elif diagnosis.findings:
         raise typer.Exit(DataError.exit_code)
@@ -136,16 +137,21 @@ def convert(
     from mnistnet.data.convert import FORMS, write_data
     from mnistnet.data.sources import find_data
 
-    form = choose("--to", to or ("npz" if target.suffix == ".npz" else "idx"), (*FORMS, "npz"))
+    form = choose("--to", to or _form(target, "idx"), (*FORMS, "npz"))
     if (form == "npz") != (target.suffix == ".npz"):
         raise UsageError(
             f"--to: {form} goes with {'a file' if form == 'npz' else 'a folder'}, found {target}"
         )
     found = find_data(source, size=None if size is None else _size(size))
     for message in found.warnings:
-        warn(message)
+        warn(plain(message))
     write_data(found, target, form)
     typer.echo(f"{' and '.join(str(len(part.labels)) for part in found.parts)} images: {target}")
+
+
+def _form(target: Path, folder: str) -> str:
+    """The form to write: npz to a name that ends in it, else that of a ``folder``."""
+    return "npz" if target.suffix == ".npz" else folder
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -244,7 +250,7 @@ def _bar(name: str) -> Bar:
 
     tqdm.monitor_interval = 0  # no thread of its own
     bar: Bar = tqdm(
-        total=0,
+        total=1,  # until the server says; a bar of nothing is false, and would never move
         desc=name,
         unit="B",
         unit_scale=True,

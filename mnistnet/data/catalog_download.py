@@ -27,6 +27,7 @@ class Bar(Protocol):
     """What shows the progress of one file; tqdm's bars are such."""
 
     total: float
+    """Bytes; tqdm's bars are false while it is 0, and pooch moves no such bar."""
 
     def update(self, n: float) -> object:
         """So many bytes more."""
@@ -106,7 +107,7 @@ def _fetch_file(
     for mirror in entry.mirrors:
         shown = bar(file.name) if bar is not None else None
         downloader = pooch.HTTPDownloader(
-            progressbar=shown or False,
+            progressbar=False if shown is None else shown,
             timeout=timeout,
             # the bytes as they are published, not as a server likes to pack them
             headers={"Accept-Encoding": "identity"},

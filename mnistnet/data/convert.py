@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,8 @@ def write_data(found: Found, target: Path, form: str) -> None:
     if max(len(part.images[0]) for part in found.parts) not in (1, 3) and form in ("pictures", "rsnet"):
         raise DataError(f"{found.path}: pictures have 1 or 3 channels, found {found.train.images.shape[1]}")
     check_target(target)
-    # in the same folder, so that it can be renamed
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-0.mnistnet-tmp")
     try:
-        temporary.mkdir()
+        temporary = _temporary_folder(target)
         try:
             FORMS[form](found, temporary)
             if found.class_names not in (None, DIGITS):
@@ -58,6 +57,18 @@ def write_data(found: Found, target: Path, form: str) -> None:
         raise OutputError(f"{target}: {why_not_written(error, target)}; nothing is left") from error
     except OutputError as error:  # about a file in the temporary folder
         raise OutputError(str(error).replace(str(temporary), str(target))) from error
+
+
+def _temporary_folder(target: Path) -> Path:
+    """A new folder in the same folder as ``target``, so that it can be renamed."""
+    for attempt in count():
+        temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
+        try:
+            temporary.mkdir()
+            break
+        except FileExistsError:  # what a killed process left that had our process id, as in a container
+            continue
+    return temporary
 
 
 def _lines(texts: tuple[str, ...] | list[str]) -> bytes:

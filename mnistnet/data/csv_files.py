@@ -162,7 +162,9 @@ def _layout(line: bytes) -> _Layout:
     if b"\0" in line or not line.isascii():
         raise DataError(f"not CSV: expected text, found {show_bytes(line[:8])}")
     cells = [cell.strip().strip('"').lower() for cell in line.decode("ascii").split(",")]
-    header = not cells[-1].isdigit() and not cells[0].isdigit()
+    # pixels may be named by their numbers, as pandas has them
+    named = any(cell in _LABEL_NAMES for cell in cells)
+    header = named or (not cells[-1].isdigit() and not cells[0].isdigit())
     label = 0
     if header:
         label = next((i for i, cell in enumerate(cells) if cell in _LABEL_NAMES), -1)

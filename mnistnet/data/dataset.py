@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,7 @@ HELD_BACK = 1 / 7
 # keeps the permutation of a split apart from every other random stream of the same seed
 _SPLIT_STREAM = int.from_bytes(b"split", "big")
 _MOST_NAMES = 1 << 20  # bytes
+_CONTROLS = {"Cc", "Zl", "Zp", "Cs"}  # not Cf: many scripts need joiners without a width
 _MAX_SEED = (1 << 64) - 1
 
 
@@ -151,7 +154,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a folder or file holds, before anybody asked whether it fits together."""
+    """What a folder or file holds, before anybody asked whether it fits together.
+
+    Raises:
+        DataError: the class names cannot be used (`check_class_names`).
+    """
 
     path: Path
     form: str
@@ -161,6 +168,12 @@ class Found:
     class_names: tuple[str, ...] | None
     """None where the data do not say."""
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        try:
+            check_class_names(self.class_names or ())
+        except DataError as error:
+            raise error.at(f"{self.path}: class names") from error
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -215,11 +228,24 @@ def check_labels(labels: npt.NDArray[np.integer], classes: int) -> None:
         raise DataError(f"label {labels[index]} at index {index}: expected 0 to {classes - 1}")
 
 
+def check_class_names(names: tuple[str, ...]) -> None:
+    """Raise DataError unless the names are different, not blank, and free of control characters."""
+    # a line end in a name would be two names in a classes.txt, a blank name none
+    for name in names:
+        if not name.strip():
+            raise DataError(f"expected no empty name, found {name!r:.60}")
+        if not name.isprintable() and any(category(character) in _CONTROLS for character in name):
+            raise DataError(f"expected no control characters, found {name!r:.60}")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"expected different names, found {twice!r:.60} twice")
+
+
 def read_class_names(folder: Path) -> tuple[str, ...] | None:
     """The names in a folder's `CLASSES_FILE`, or None where there is none.
 
     Raises:
-        DataError: the file is not UTF-8 text, has no names, or has one twice.
+        DataError: the file is not UTF-8 text, has no names, or names that cannot be used.
     """
     path = folder / CLASSES_FILE
     if not path.exists():
@@ -231,9 +257,10 @@ def read_class_names(folder: Path) -> tuple[str, ...] | None:
         raise DataError(f"{path}: expected UTF-8 text, found other bytes") from error
     if not names:
         raise DataError(f"{path}: expected the name of every class, one a line, found none")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: expected different names, found {twice!r:.60} twice")
+    try:
+        check_class_names(names)
+    except DataError as error:
+        raise error.at(path) from error
     return names
 
 

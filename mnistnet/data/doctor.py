@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet.data.dataset import DIGITS, MOST_CLASSES, Found, Part
-from mnistnet.data.idx import read_idx
+from mnistnet.data.idx import by, read_idx
 from mnistnet.data.idx_folder import has_idx_names, idx_files
 from mnistnet.data.listing import names_in
 from mnistnet.data.pictures.decode import resized
@@ -113,12 +113,22 @@ def _unreadable(source: Path, error: DataError) -> list[str]:
 # --- the examinations, in the order in which they are made ------------------------------------------------
 
 
+def _shapes(found: Found) -> Iterator[Finding]:
+    """Test images that a network for the training images cannot take."""
+    train, test = found.parts[0].images.shape[1:], found.parts[-1].images.shape[1:]
+    if train != test:
+        _, h, w = train
+        advice = f"; mnistnet data convert --size {w}x{h} makes them one size" if train[0] == test[0] else ""
+        yield Finding(f"test: images of {by(test)}, expected {by(train)} like the training images{advice}")
+
+
 def _labels(found: Found) -> Iterator[Finding]:
     """Labels that count from 1, or beyond the classes."""
     lowest = min(int(part.labels.min()) for part in found.parts)
     highest = max(int(part.labels.max()) for part in found.parts)
     classes = len(found.class_names or DIGITS)
-    if lowest == 1 and highest >= classes and (found.class_names is None or highest == classes):
+    most = MOST_CLASSES if found.class_names is None else classes
+    if lowest == 1 and classes <= highest <= most:
         names = found.class_names or (
             DIGITS if highest == classes else tuple(str(label) for label in range(1, highest + 1))
         )
@@ -258,6 +268,12 @@ def _places(part: Part) -> dict[bytes, list[int]]:
     return places
 
 
+def _one_class(found: Found) -> Iterator[Finding]:
+    """Nothing to tell apart, as where the folders of the classes are a level too deep."""
+    if all((part.labels == found.train.labels[0]).all() for part in found.parts):
+        yield Finding("all images are of one class, expected at least two classes")
+
+
 def _balance(found: Found) -> Iterator[Finding]:
     names = class_names(found)
     for part in found.parts:
@@ -274,12 +290,14 @@ def _balance(found: Found) -> Iterator[Finding]:
 
 
 _EXAMINATIONS: tuple[Callable[[Found], Iterator[Finding]], ...] = (
+    _shapes,
     _labels,
     _range,
     _inverted,
     _transposed,
     _blank,
     _duplicates,
+    _one_class,
     _balance,
 )
 

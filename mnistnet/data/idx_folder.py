@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mnistnet.data.catalog import class_names_of, dataset_of, has_published_size
+from mnistnet.data.catalog import FASHION_MNIST, MNIST, class_names_of, dataset_of, has_published_size
 from mnistnet.data.dataset import Found, Part, read_class_names, unsigned_bytes
 from mnistnet.data.idx import AnyArray, idx_header, read_idx
 from mnistnet.data.listing import names_in
@@ -36,7 +36,7 @@ def read_idx_folder(folder: Path) -> Found:
     Returns:
         Both parts, images of (N, H, W) files as (N, 1, H, W). The class names are those of the folder's
         ``classes.txt`` or of the dataset whose checksums the files have. Warnings are for files that have
-        the size of a published file but not its content.
+        the size of a published file but not its content, unless the classes are others than that file's.
 
     Raises:
         DataError: the folder or one of the files cannot be used; the message begins with its path.
@@ -47,9 +47,12 @@ def read_idx_folder(folder: Path) -> Found:
     read = train_files + test_files
     known = {file.dataset for file in read if file.dataset}
     names = read_class_names(folder)
+    # KMNIST, say: another dataset in their form
+    others = names is not None and names not in (class_names_of(MNIST), class_names_of(FASHION_MNIST))
+    warnings = _warnings(folder, read, others=others)
     if names is None and len(known) == 1:
         names = class_names_of(known.pop())
-    return Found(folder, "idx", train, test, names, _warnings(folder, read))
+    return Found(folder, "idx", train, test, names, warnings)
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
@@ -123,12 +126,12 @@ def _identify(path: Path, values: AnyArray) -> _ReadFile:
     return _ReadFile(path, dataset, doubtful=dataset is None)
 
 
-def _warnings(folder: Path, files: tuple[_ReadFile, ...]) -> tuple[str, ...]:
+def _warnings(folder: Path, files: tuple[_ReadFile, ...], *, others: bool) -> tuple[str, ...]:
     doubtful = [
         f"{file.path}: has the size of MNIST's file, but not the checksum of MNIST or Fashion-MNIST;"
         " fine if it is another dataset in their form"
         for file in files
-        if file.doubtful
+        if file.doubtful and not others
     ]
     known = {file.dataset for file in files if file.dataset}
     if len(known) > 1:

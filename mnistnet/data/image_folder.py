@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,17 +37,18 @@ def is_picture(name: str) -> bool:
 
 def has_class_folders(folder: Path) -> bool:
     """Whether a folder has subfolders with pictures, directly or below ``train``."""
-    return any(_class_folders(part) for part in (folder, *_part_folders(folder, TRAIN_FOLDERS)))
+    return bool(_class_folders(folder) or _train_folders(folder))
 
 
 def read_image_folder(folder: Path, damaged: list[str] | None = None, size: Size | None = None) -> Found:
     """Read a folder with one subfolder of pictures for each class, below ``train`` and ``test`` or alone.
 
-    Classes are in natural order of the subfolders' names, those of both parts together; names that are all
-    digits 0 to 9 keep their own labels. A ``classes.txt`` states classes and their order; its subfolders are
-    named by them, or by their labels. Images are in natural order of their file names, whatever their class,
-    so that numbered files keep the order they were numbered in. Greyscale files give one channel; if any
-    picture is in colour, all have three.
+    A ``train`` without such subfolders of its own is a class. Classes are in natural order of the
+    subfolders' names, those of both parts together; names that are all digits 0 to 9 keep their own labels.
+    A ``classes.txt`` states classes and their order; its subfolders are named by them, or by their labels.
+    Images are in natural order of their file names, whatever their class, so that numbered files keep the
+    order they were numbered in. Greyscale files give one channel; if any picture is in colour, all have
+    three.
 
     Args:
         folder: the folder.
@@ -56,7 +58,7 @@ def read_image_folder(folder: Path, damaged: list[str] | None = None, size: Size
     Raises:
         DataError: no pictures, a picture that cannot be read, or pictures of different sizes.
     """
-    train_folders = _part_folders(folder, TRAIN_FOLDERS)
+    train_folders = _train_folders(folder)
     train_folder = train_folders[0] if train_folders else folder
     test_folder = next(iter(_part_folders(folder, TEST_FOLDERS)), None) if train_folders else None
     parts = [part for part in (train_folder, test_folder) if part is not None]
@@ -70,7 +72,7 @@ def read_image_folder(folder: Path, damaged: list[str] | None = None, size: Size
         ]
         files.sort(key=lambda file: (natural(file.path.name), file.label))
         read.append(_read_part(part, files, damaged, size))
-    return Found(folder, "pictures", read[0], read[1] if len(read) > 1 else None, names)
+    return _found(folder, "pictures", read, names)
 
 
 def read_metadata_folder(folder: Path, damaged: list[str] | None = None, size: Size | None = None) -> Found:
@@ -100,7 +102,23 @@ def read_metadata_folder(folder: Path, damaged: list[str] | None = None, size: S
     classes = max((file.label for _, files in parts for file in files), default=0) + 1
     names = read_class_names(folder) or tuple(str(number) for number in range(1, classes + 1))
     read = [_read_part(path, files, damaged, size) for _, files in parts]
-    return Found(folder, "rsnet", read[0], read[1] if len(read) > 1 else None, names)
+    return _found(folder, "rsnet", read, names)
+
+
+def _found(folder: Path, form: str, read: list[Part], names: tuple[str, ...]) -> Found:
+    """One or two parts; where only one is in colour, the other gets three equal channels."""
+    found = Found(folder, form, read[0], read[1] if len(read) > 1 else None, names)
+    c = max(part.images.shape[1] for part in read)
+
+    def widened(part: Part) -> Part:
+        return part if part.images.shape[1] == c else replace(part, images=part.images.repeat(c, axis=1))
+
+    return found.changed(widened)
+
+
+def _train_folders(folder: Path) -> list[Path]:
+    """The folders that are a training part, and not a class that is called so."""
+    return [part for part in _part_folders(folder, TRAIN_FOLDERS) if _class_folders(part)]
 
 
 def _part_folders(folder: Path, names: tuple[str, ...]) -> list[Path]:

@@ -79,7 +79,8 @@ def _read(path: Path, archive: zipfile.ZipFile) -> Found:
     test = _part(path, archive, test_images, test_labels) if {test_images, test_labels} <= there else None
     class_names = None
     if "class_names" in there:
-        class_names = _texts("class_names", _array(archive, "class_names", kinds="U"))
+        # an empty list says nothing
+        class_names = _texts("class_names", _array(archive, "class_names", kinds="U")) or None
     return Found(path, "npz", train, test, class_names)
 
 

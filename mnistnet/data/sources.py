@@ -65,7 +65,7 @@ def find_data(
         if not any(_is_table(name) for name in names) and has_class_folders(source):
             return read_image_folder(source, damaged, size)
     found = _tables(source)
-    if size is None or found.train.images.shape[2:] == size:
+    if size is None or all(part.images.shape[2:] == size for part in found.parts):
         return found
     return found.changed(lambda part: replace(part, images=np.stack([resized(i, size) for i in part.images])))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -20,20 +20,34 @@ def run_graph(graph: Graph, inputs: Mapping[str, AnyArray]) -> list[AnyArray]:
     Raises:
         CheckpointError: an input is missing, or ``node ...`` cannot be computed.
     """
-    values = {**graph.constants, **inputs}
+    values: dict[str, AnyArray] = {**graph.constants, **inputs}
     for value in graph.inputs:
         if value.name not in inputs:
             raise CheckpointError(f"input {value.name!r:.80}: missing")
-    last_use = {name: node.index for node in graph.nodes for name in node.inputs}
     kept = {value.name for value in graph.outputs}
     with one_thread():
         for node in graph.nodes:
-            values |= run_node(node, graph.opset, values)
-            _check_alive(node, values)
-            for name in set(node.inputs) - kept:
-                if last_use[name] == node.index:
-                    values.pop(name, None)
+            run_and_free(graph, node, values, kept)
     return [values[value.name] for value in graph.outputs]
+
+
+def run_and_free(graph: Graph, node: Node, values: dict[str, AnyArray], kept: Set[str]) -> None:
+    """Run one node: its outputs join ``values``, and what no later node reads leaves them.
+
+    Args:
+        graph: the node's.
+        node: one whose inputs are in ``values``.
+        values: arrays by name.
+        kept: the names of those that stay.
+
+    Raises:
+        CheckpointError: ``node ...`` cannot be computed, or too much is alive at once.
+    """
+    values |= run_node(node, graph.opset, values)
+    _check_alive(node, values)
+    for name in set(node.inputs) - kept:
+        if graph.last_use[name] == node.index:
+            values.pop(name, None)
 
 
 def _check_alive(node: Node, values: Mapping[str, AnyArray]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,11 @@ class Graph:
     """Each behind those whose outputs it reads."""
     opset: int
     metadata: Mapping[str, str]
+
+    @cached_property
+    def last_use(self) -> Mapping[str, int]:
+        """The index of the last node that reads a value, by the value's name."""
+        return {name: node.index for node in self.nodes for name in node.inputs}
 
 
 def load_graph(path: Path, *, limit: int = SIZE_LIMIT) -> Graph:
@@ -164,7 +170,7 @@ def _check_order(nodes: Iterable[Node], known: set[str], outputs: Sequence[Value
         for name in node.inputs:
             if name and name not in known:
                 raise CheckpointError(f"{node.where} ({node.op_type}): nothing before it gives {name!r:.80}")
-        known |= set(node.outputs)
+        known |= set(filter(None, node.outputs))  # an empty name is an output left out
     for value in outputs:
         if value.name not in known:
             raise CheckpointError(f"output {value.name!r:.80}: no node gives it")

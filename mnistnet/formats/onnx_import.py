@@ -17,6 +17,7 @@ import numpy as np
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer, Sigmoid, Softmax
+from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError
 from mnistnet.formats.checkpoint import SIZE_LIMIT
 from mnistnet.formats.foreign import Foreign
@@ -28,10 +29,11 @@ from mnistnet.formats.onnx_export import (
     NO_ACTIVATION,
     largest_difference,
 )
-from mnistnet.formats.onnx_graph import Graph, load_graph
+from mnistnet.formats.onnx_graph import Graph, Node, load_graph
 from mnistnet.formats.onnx_layers import NotAChainError, chain_of
 from mnistnet.formats.onnx_operators import limits
 from mnistnet.formats.onnx_operators.normalization import softmax
+from mnistnet.formats.onnx_operators.shapes import DTYPES
 from mnistnet.models import Classifier
 
 Picture = tuple[int, int, int]
@@ -118,18 +120,30 @@ _END = {
 }
 
 
+_BY_METADATA = {"softmax": "softmax", "sigmoid": "sigmoid", NO_ACTIVATION: "probabilities"}
+_BY_OPERATOR = {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logarithms"}
+_UNCHANGED = {"Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+"""Operators that give the numbers that they get; a Dropout in training mode is no model to ask."""
+
+
 def _end_of(graph: Graph) -> str:
-    """Which of `_END` a model's output is: by its last operator, else by our metadata."""
-    name = graph.outputs[0].name
-    match next((node.op_type for node in reversed(graph.nodes) if name in node.outputs), ""):
-        case "Softmax" | "Sigmoid":
-            return "probabilities"
-        case "LogSoftmax":
-            return "logarithms"
+    """Which of `_END` a model's output is: by our metadata, else by the last operator that makes numbers."""
     said = graph.metadata.get(ACTIVATION)
-    if said == NO_ACTIVATION:
-        return "probabilities"
-    return said if said in ("softmax", "sigmoid") else "logits"
+    if said in _BY_METADATA:
+        return _BY_METADATA[said]
+    name = graph.outputs[0].name
+    for node in reversed(graph.nodes):
+        if name in node.outputs:
+            if not _changes_nothing(node):
+                return _BY_OPERATOR.get(node.op_type, "logits")
+            name = node.inputs[0]
+    return "logits"
+
+
+def _changes_nothing(node: Node) -> bool:
+    if node.op_type == "Cast":
+        return np.dtype(DTYPES[node.attributes["to"]]).kind == "f"
+    return node.op_type in _UNCHANGED
 
 
 def load_onnx(
@@ -191,12 +205,20 @@ def import_graph(
         if end.layer is not None:
             chain.add(end.layer())
         network = chain.network()
+        _check_end(network)
         scale = PixelScale(scale.scale * chain.scale, scale.shift * chain.scale + chain.shift)
         classifier = Classifier(network, classes, scale, graph.metadata.get("model", name))
         _prove(classifier, sample, expected)
     except NotAChainError as error:
         return Foreign(OnnxModel(graph, shape, index, classes, model.pixels), tuple(notes), str(error))
     return Foreign(classifier, tuple(notes))
+
+
+def _check_end(network: Network) -> None:
+    """Refuse a network that could be written as a checkpoint, but would not be taken from there."""
+    kind = network.layers[-1].kind
+    if kind not in ("softmax", "sigmoid"):
+        raise NotAChainError(f"the last layer should be softmax or sigmoid, found {kind}")
 
 
 def _prove(classifier: Classifier, images: AnyArray, expected: FloatArray) -> None:
@@ -211,8 +233,10 @@ def _image_layout(graph: Graph, wanted: Picture | None) -> tuple[Picture, IntArr
     """(C, H, W) of a picture, and which of its numbers each element of the graph's input is."""
     source = graph.inputs[0]
     where = f"input {source.name!r:.80}"
-    if source.dtype is None or source.dtype.kind not in "fu" or not source.shape:
-        raise CheckpointError(f"{where}: expected a batch of floats or bytes, found another type or no shape")
+    bytes_or_floats = source.dtype is not None and (source.dtype == np.uint8 or source.dtype.kind == "f")
+    if not bytes_or_floats or not source.shape:
+        found = f"{source.dtype or 'another type'} {_shown(source.shape or ())}"
+        raise CheckpointError(f"{where}: expected a batch of floats or bytes (uint8), found {found}")
     sample = tuple(size for size in _filled(source.shape[1:], wanted) if size is not None)
     if len(sample) < len(source.shape) - 1 or not 1 <= len(sample) <= 3:
         raise CheckpointError(

@@ -9,7 +9,7 @@ numbers, and the next layer sees in which order they are. Every other operator h
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from math import erf, pi, prod
@@ -40,7 +40,7 @@ from mnistnet.engine.layers import (
 )
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError, ShapeError
-from mnistnet.formats.onnx_executor import run_node
+from mnistnet.formats.onnx_executor import run_and_free, run_node
 from mnistnet.formats.onnx_graph import Graph, Node
 from mnistnet.formats.onnx_operators import limits
 from mnistnet.formats.onnx_operators.windows import Sliding, sliding
@@ -127,6 +127,18 @@ class Chain:
             self.add(Flatten())
             self.index = index
 
+    def fold(self, node: Node, kept: Set[str]) -> None:
+        """Work out a node that depends on no image; what no later node reads goes, unless it is ``kept``.
+
+        Raises:
+            NotAChainError: ``node ...`` cannot be computed, or too much is alive at once: a graph that runs
+                keeps its constants for a shorter time.
+        """
+        try:
+            run_and_free(self.graph, node, self.constants, kept)
+        except CheckpointError as error:
+            raise NotAChainError(str(error)) from error
+
     @property
     def in_order(self) -> bool:
         """The graph's elements are in the engine's order."""
@@ -159,17 +171,18 @@ def chain_of(graph: Graph, input_shape: Shape, index: IntArray) -> Chain:
     (source,) = graph.inputs
     batch = source.shape[0] if source.shape else None
     constants = dict(graph.constants)
+    chain = Chain(graph, batch or PROBE, source.name, index, input_shape, constants, input_shape)
     nodes: deque[Node] = deque()
-    known = set(constants)
+    known, kept = set(constants), {value.name for value in graph.outputs}
     for node in graph.nodes:
         if known.issuperset(filter(None, node.inputs)):
-            constants |= run_node(node, graph.opset, constants)
+            chain.fold(node, kept)
             known |= set(node.outputs)
         else:
             nodes.append(node)
-    chain = Chain(graph, batch or PROBE, source.name, index, input_shape, constants, input_shape)
+            kept |= set(node.inputs)
     while nodes:
-        found = _activation(chain, nodes) or _waves(chain, nodes)
+        found = _group(chain, nodes)
         if found is not None:
             layer, parameters, region = found
             chain.add(layer, **parameters)
@@ -190,7 +203,7 @@ def _follow(chain: Chain, node: Node) -> None:
         names = ", ".join(sorted(flowing - {chain.value}))
         raise NotAChainError(f"{node.where} ({node.op_type}): reads {names}: the graph is no simple chain")
     if not flowing:
-        chain.constants |= run_node(node, chain.graph.opset, chain.constants)
+        chain.fold(node, {value.name for value in chain.graph.outputs})
     elif node.op_type in ("Shape", "Size"):
         chain.constants |= run_node(node, chain.graph.opset, {chain.value: _numbered(chain)})
     elif node.op_type not in _HANDLERS:
@@ -218,6 +231,14 @@ _CURVES: dict[str, FloatArray] = {
 
 _Found = tuple[Layer, dict[str, AnyArray], list[Node]]
 """A layer that several nodes are together, its parameters, and these nodes."""
+
+
+def _group(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
+    """A layer that the next nodes are together."""
+    try:
+        return _activation(chain, nodes) or _waves(chain, nodes)
+    except (ShapeError, LookupError) as error:  # numbers that the layer does not take, or a node cut short
+        raise NotAChainError(f"{nodes[0].where} ({nodes[0].op_type}): {error}") from error
 
 
 def _activation(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
@@ -250,7 +271,8 @@ def _waves(chain: Chain, nodes: Sequence[Node]) -> _Found | None:
         factors = [chain.constants[name] for name in region[0].inputs if name in chain.constants]
         read = {name for node in islice(nodes, 2, None) for name in node.inputs}
         alone = not read & set(region[0].outputs)
-        if len(factors) == 1 and factors[0].size == 1 and factors[0].item() > 0 and alone:
+        fits = chain.value in region[0].inputs and len(factors) == 1 and factors[0].size == 1
+        if fits and factors[0].item() > 0 and alone:
             return Sine(factors[0].item()), {}, region[:2]
     if operators == ["MatMul", "Cos", "Sin", "Concat"] and chain.index.ndim == 1 and chain.in_order:
         product, cosine, sine, both = region
@@ -342,6 +364,8 @@ def _into_weights(chain: Chain, scale: FloatArray, shift: FloatArray) -> None:
     weight, bias = chain.parameters.get(f"{number}.weight"), chain.parameters.get(f"{number}.bias")
     if weight is None or bias is None or chain.layers[-1].kind not in ("conv2d", "dense"):
         raise NotAChainError("only behind a convolution or a product can numbers be taken into the weights")
+    if len(scale) != len(weight):
+        raise NotAChainError(f"has {len(scale)} numbers, not one for each of {len(weight)} outputs above it")
     rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
     chain.parameters[f"{number}.weight"] = (weight * rows).astype(np.float32)
     chain.parameters[f"{number}.bias"] = (bias * scale + shift).astype(np.float32)
@@ -394,7 +418,12 @@ def _dense(chain: Chain, weight: AnyArray, bias: AnyArray | None) -> None:
     ordered = np.empty_like(weight)
     ordered[:, chain.index] = weight
     out = len(weight)
-    flat = np.zeros(out) if bias is None else np.broadcast_to(bias.reshape(-1), out)
+    if bias is None:
+        bias = np.zeros(out)
+    # (N, 1), also where N is the number of classes, would be one number for each image
+    if bias.shape not in {(), (1,), (1, 1), (out,), (1, out)}:
+        raise NotAChainError(f"a bias of {bias.shape}: expected one number for each of {out} outputs")
+    flat = np.broadcast_to(bias.reshape(-1), out)
     chain.index = np.arange(chain.index.size)
     chain.add(Dense(out), weight=ordered, bias=flat)
 
@@ -499,7 +528,7 @@ def _zero_pad(chain: Chain, node: Node) -> None:
     # from opset 11 on what were attributes are inputs
     pads = given["pads"] if "pads" in given else chain.weight(node, 1).tolist()
     value, axes = chain.constant(node, 2), chain.constant(node, 3)
-    filling = given.get("value", 0.0) if value is None else float(value)
+    filling = given.get("value", 0.0) if value is None else value.item()
     which = range(4) if axes is None else (axes % 4).tolist()
     sides = dict(zip(which, zip(pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True), strict=True))
     outside = [sides.pop(axis, (0, 0)) for axis in (0, 1)]
@@ -570,7 +599,7 @@ def _dropout(chain: Chain, node: Node) -> None:
     if training is not None and training.any():
         raise NotAChainError("is in training mode")
     # from opset 12 on the ratio is an input
-    chain.add(Dropout(float(node.attributes.get("ratio", 0.5) if ratio is None else ratio)))
+    chain.add(Dropout(node.attributes.get("ratio", 0.5) if ratio is None else ratio.item()))
 
 
 @_layer("BatchNormalization")

@@ -113,6 +113,8 @@ def decode_rsnet(
     read = [_read_layer(item, f"layers[{index}]") for index, item in enumerate(items)]
     network = _network(read, shape)
     notes = []
+    if len(network.layers) > len(read):
+        notes.append("its outputs are taken as logits, to which a softmax is applied")
     if ours is None and input_shape is None:
         notes.append("pictures are taken to be 1x28x28; use --input-shape for others")
     if ours is None and pixels is None:
@@ -211,7 +213,7 @@ def _array(value: Any, wanted: tuple[int, ...], where: str) -> FloatArray:
 
 
 def _network(read: list[_Read], shape: tuple[int, int, int]) -> Network:
-    """The network, for pictures of ``shape``."""
+    """The network, for pictures of ``shape``; one that gives logits gets a softmax."""
     try:
         _check_fit(read, shape)
     except ShapeError as error:
@@ -219,7 +221,10 @@ def _network(read: list[_Read], shape: tuple[int, int, int]) -> Network:
         fitting = [side for side in range(1, LARGEST_GUESS) if _fits(read, (c, side, side))]
         hint = f"; --input-shape {c},{fitting[0]},{fitting[0]} fits" if fitting else ""
         raise CheckpointError(f"pictures of {shape}: {error}{hint}") from error
-    network = Network([layer for layer, _ in read], shape)
+    layers = [layer for layer, _ in read]
+    if layers[-1].kind != "softmax":
+        layers.append(Softmax())
+    network = Network(layers, shape)
     for index, (_, parameters) in enumerate(read):
         for name, values in parameters.items():
             network.layers[index].params[name][...] = values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,32 @@ def test_check_convert_and_fix(mnistnet: Mnistnet, tmp_path: Path, small_data: P
     with np.load(tmp_path / "set.npz") as archive:
         assert np.array_equal(archive["images"][:, 0], read_idx(small_data / "train-images-idx3-ubyte"))
         assert np.array_equal(archive["labels"], read_idx(small_data / "train-labels-idx1-ubyte"))
+
+
+def test_a_mended_copy_can_be_read_again_whatever_its_name(
+    mnistnet: Mnistnet, tmp_path: Path, small_data: Path
+) -> None:
+    test_images, test_labels, images, labels = (read_idx(path) for path in sorted(small_data.iterdir()))
+    arrays = {"images": images, "labels": labels + np.uint8(1)}
+    np.savez(tmp_path / "hurt.npz", **arrays, test_images=test_images, test_labels=test_labels + np.uint8(1))
+    assert mnistnet("data", "convert", "hurt.npz", "hurt").code == 0
+    for source in ("hurt.npz", "hurt"):
+        for name, form in ((f"{source}-mended.npz", "npz"), (f"{source}-mended", "idx")):
+            fixed = mnistnet("data", "check", source, "--fix", name)
+            assert (fixed.code, fixed.err) == (0, "")
+            again = mnistnet("data", "check", name)
+            assert again.out.startswith(f"{name}: {form}, images of 1x28x28, 10 classes")
+            assert "Nothing wrong found." in again.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names")
+def test_a_finding_cannot_steer_the_terminal(mnistnet: Mnistnet, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "\x1b[31m\n.png").touch()
+    found = mnistnet("data", "check", "photos")
+    assert found.code == 3
+    assert "\\x1b[31m .png: " in found.out
+    assert "\x1b" not in found.out
 
 
 @pytest.mark.parametrize(

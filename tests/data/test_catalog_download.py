@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 from data_helpers import images, labels
 
+from mnistnet.cli.data import _bar
 from mnistnet.data import catalog_download, load_data
 from mnistnet.data.catalog import CATALOG, Entry, RemoteFile
-from mnistnet.data.catalog_download import cache_folder, fetch, is_cached
+from mnistnet.data.catalog_download import Bar, cache_folder, fetch, is_cached
 from mnistnet.data.idx import idx_header
 from mnistnet.errors import DataError, OutputError
 
@@ -167,7 +169,7 @@ def test_what_a_killed_download_left_is_removed_when_it_is_old(server, tmp_path,
 
 
 def test_every_file_gets_its_bar(server, tmp_path):
-    class Bar:
+    class CountingBar:
         total = 0.0
         shown = 0.0
         closed = False
@@ -181,16 +183,36 @@ def test_every_file_gets_its_bar(server, tmp_path):
         def close(self) -> None:
             self.closed = True
 
-    bars: dict[str, list[Bar]] = {}
+    bars: dict[str, list[CountingBar]] = {}
 
-    def bar(name: str) -> Bar:
-        bars.setdefault(name, []).append(Bar())
+    def bar(name: str) -> CountingBar:
+        bars.setdefault(name, []).append(CountingBar())
         return bars[name][-1]
 
     fetch(entry(server, "truncate", "good"), tmp_path, bar=bar, timeout=TIMEOUT)
     assert {name: len(each) for name, each in bars.items()} == dict.fromkeys(NAMES, 2)
     assert all(each.closed for pair in bars.values() for each in pair)
     assert {name: pair[1].shown for name, pair in bars.items()} == {k: len(v) for k, v in CONTENT.items()}
+
+
+def test_the_bar_on_a_terminal_moves(server, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    bars = {}
+
+    def bar(name: str) -> Bar:
+        bars[name] = _bar(name)
+        return bars[name]
+
+    fetch(entry(server, "good"), tmp_path, bar=bar, timeout=TIMEOUT)
+    sizes = {name: len(content) for name, content in CONTENT.items()}
+    assert {name: (each.n, each.total) for name, each in bars.items()} == {
+        k: (v, v) for k, v in sizes.items()
+    }
+    assert all(name in sys.stderr.getvalue() for name in NAMES)
 
 
 def test_a_cache_that_cannot_be_written(server, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from data_helpers import images, labels
@@ -99,6 +101,30 @@ def test_what_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="does not exist: create it first"):
         write_data(found(tmp_path), tmp_path / "missing" / "new", "csv")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_a_killed_one_left_is_in_nobodys_way(tmp_path, form):
+    """Its process id may be ours: in a container every run may have the same."""
+    leftover = tmp_path / f".new.{os.getpid()}-0.mnistnet-tmp"
+    leftover.mkdir()
+    write_data(found(tmp_path), tmp_path / "new", form)
+    assert find_data(tmp_path / "new").form == form
+    assert sorted(tmp_path.iterdir()) == [leftover, tmp_path / "new"]
+
+
+def test_another_size_of_the_test_part_alone(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.integers(0, 256, (9, 8, 6), np.uint8),
+        "labels": np.arange(9),
+        "test_images": rng.integers(0, 256, (5, 4, 3), np.uint8),
+        "test_labels": np.arange(5),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    after = find_data(tmp_path / "a.npz", size=(8, 6)).splits()
+    assert np.array_equal(after.train.images[:, 0], arrays["images"])
+    assert after.test.images.shape == (5, 1, 8, 6)
 
 
 @pytest.mark.parametrize("form", EVERY)

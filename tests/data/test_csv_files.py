@@ -68,6 +68,12 @@ def test_the_label_may_be_the_last_column(path):
     assert train.labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_pixels_named_by_their_numbers_as_pandas_has_them(path, last):
+    lines = ["0,1,2,3,label", *(row[2:] + row[1::-1] for row in ROWS)] if last else ["label,0,1,2,3", *ROWS]
+    check(path, "\n".join(lines))
+
+
 def test_colour_in_the_header(path):
     path.write_text(
         "label," + ",".join(f"{c}x1x{x}" for c in (1, 2, 3) for x in (1, 2)) + "\n0,1,2,3,4,5,6\n"

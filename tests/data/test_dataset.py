@@ -7,6 +7,7 @@ import pytest
 from data_helpers import dataset
 
 from mnistnet.data import DIGITS, Dataset
+from mnistnet.data.dataset import check_class_names
 from mnistnet.errors import DataError
 
 
@@ -86,3 +87,27 @@ def test_split_seed_out_of_range(seed):
 def test_parts_that_do_not_fit(pixels, classes, says):
     with pytest.raises(DataError, match=says):
         Dataset(pixels, classes, DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("a", "b", "a"), "expected different names, found 'a' twice"),
+        (("a", ""), "expected no empty name, found ''"),
+        (("a", " "), "expected no empty name, found ' '"),
+        (("a\nb",), r"expected no control characters, found 'a\nb'"),
+        (("a\x1b[31m",), r"expected no control characters, found 'a\x1b[31m'"),
+        (("a\u2028b",), r"expected no control characters, found 'a\u2028b'"),
+        (("a\u2029b",), r"expected no control characters, found 'a\u2029b'"),
+        (("a\udc80",), r"expected no control characters, found 'a\udc80'"),
+    ],
+)
+def test_class_names_that_cannot_be_used(names, says):
+    with pytest.raises(DataError) as caught:
+        check_class_names(names)
+    assert str(caught.value) == says
+
+
+def test_class_names_of_any_script():
+    # a zero-width non-joiner, as Persian has it, and an emoji that is joined of three
+    check_class_names(("T-shirt/top", "\u0645\u06cc\u200c\u062e", "👩\u200d🔬", "数 字", "é"))

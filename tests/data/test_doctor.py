@@ -13,7 +13,7 @@ from PIL import Image
 
 from mnistnet.data import write_idx
 from mnistnet.data.convert import write_data
-from mnistnet.data.dataset import Found, Part
+from mnistnet.data.dataset import MOST_CLASSES, Found, Part
 from mnistnet.data.doctor import Diagnosis, examine
 from mnistnet.data.sources import find_data
 
@@ -221,6 +221,44 @@ def test_letters_as_emnist_has_them(sound, tmp_path):
     assert findings[0].text == "labels are off by one: they run from 1 to 26, expected from 0"
     assert findings[1].text.startswith("perhaps transposed: 8")
     assert findings[1].mended is None
+
+
+def test_parts_of_two_shapes(sound, tmp_path):
+    images = np.ascontiguousarray(sound.test.images[:, :, :20])
+    diagnosis = examined(replace(sound, test=replace(sound.test, images=images)), tmp_path)
+    (finding,) = diagnosis.findings
+    assert finding.text == (
+        "test: images of 1x20x28, expected 1x28x28 like the training images;"
+        " mnistnet data convert --size 28x28 makes them one size"
+    )
+    colour = sound.test.images.repeat(3, axis=1)
+    (tmp_path / "colour").mkdir()
+    hurt = replace(sound, test=replace(sound.test, images=colour))
+    (finding,) = examined(hurt, tmp_path / "colour").findings
+    assert finding.text == "test: images of 3x28x28, expected 1x28x28 like the training images"
+
+
+def test_class_folders_a_level_too_deep(sound, tmp_path):
+    (tmp_path / "photos" / "images").mkdir(parents=True)
+    for number, image in enumerate(sound.train.images[:9, 0]):
+        Image.fromarray(image).save(tmp_path / "photos" / "images" / f"{number}.png")
+    texts = [finding.text for finding in examine(tmp_path / "photos").findings]
+    assert texts == ["all images are of one class, expected at least two classes"]
+
+
+@pytest.mark.parametrize("highest", [MOST_CLASSES, MOST_CLASSES + 1])
+def test_labels_from_1_to_more_than_there_can_be_classes(sound, tmp_path, highest):
+    numbers = sound.train.labels + 1
+    numbers[7] = highest
+    hurt = replace(sound, train=replace(sound.train, labels=numbers), test=None)
+    np.savez(tmp_path / "a.npz", images=hurt.train.images, labels=hurt.train.labels)
+    finding = examine(tmp_path / "a.npz").findings[0]
+    if highest > MOST_CLASSES:
+        assert finding.text.startswith("labels run from 1 to 65537, but there are 10 classes")
+        assert finding.mended is None
+    else:
+        assert finding.text == "labels are off by one: they run from 1 to 65536, expected from 0"
+        assert finding.mended.class_names[-1] == "65536"
 
 
 def test_nothing_there(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from data_helpers import DATA, NAMES, images, labels, message
 
 from mnistnet.data import Splits, load_data, write_idx
-from mnistnet.data.catalog import dataset_of
+from mnistnet.data.catalog import CATALOG, dataset_of
 
 # --- folders ----------------------------------------------------------------------------------------------
 
@@ -177,6 +177,29 @@ def test_row_35_another_checksum_is_a_warning_only(published_size):
     assert warning.startswith(
         f"{published_size / NAMES[3]}: has the size of MNIST's file, but not the checksum"
     )
+
+
+def test_another_dataset_that_names_its_classes_raises_no_warning(folder):
+    """KMNIST, say, as it is in the cache: every file has the size of MNIST's."""
+    for name, values in zip(
+        NAMES,
+        (
+            np.zeros((60_000, 28, 28), np.uint8),
+            labels(60_000),
+            np.zeros((10_000, 28, 28), np.uint8),
+            labels(10_000),
+        ),
+        strict=True,
+    ):
+        write_idx(folder / name, values)
+    assert len(load_data(folder).warnings) == 4
+    (folder / "classes.txt").write_text("\n".join(CATALOG["kmnist"].class_names), encoding="utf-8")
+    splits = load_data(folder)
+    assert splits.warnings == ()
+    assert splits.train.class_names[3] == "tsu"
+    # as beside MNIST in the cache, where a damaged file is still told
+    (folder / "classes.txt").write_text("\n".join("0123456789"))
+    assert len(load_data(folder).warnings) == 4
 
 
 def test_a_mixture_of_datasets_is_a_warning(published_size, monkeypatch):

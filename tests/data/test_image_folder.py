@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from mnistnet.data.image_folder import read_image_folder, read_metadata_folder
+from mnistnet.data.sources import find_data
 from mnistnet.errors import DataError
 
 
@@ -87,6 +89,41 @@ def test_one_picture_in_colour_makes_all_three_channels(tmp_path):
     put(tmp_path / "a" / "1.png", 9, mode="RGB")
     images = read_image_folder(tmp_path).train.images
     assert images[:, :, 0, 0].tolist() == [[5, 5, 5], [9, 0, 0]]
+
+
+@pytest.mark.parametrize("coloured", ["train", "test"])
+def test_one_part_in_colour_makes_all_three_channels_of_the_other(tmp_path, coloured):
+    for part in ("train", "test"):
+        put(tmp_path / part / "a" / "0.png", 5)
+    put(tmp_path / coloured / "a" / "1.png", 9, mode="RGB")
+    listed = {
+        part: [str(path.relative_to(tmp_path)) for path in sorted((tmp_path / part).rglob("*.png"))]
+        for part in ("train", "test")
+    }
+    metadata(tmp_path, {part: {"1": names} for part, names in listed.items()})
+    for read in (read_image_folder, read_metadata_folder):
+        splits = read(tmp_path).splits()
+        for part, images in (("train", splits.train.images), ("test", splits.test.images)):
+            assert images[:, :, 0, 0].tolist() == [[5, 5, 5], [9, 0, 0]][: 1 + (part == coloured)]
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    put(tmp_path / "train" / "0.png", 5)
+    put(tmp_path / "car" / "1.png", 6)
+    found = find_data(tmp_path)
+    assert found.class_names == ("car", "train")
+    assert found.train.labels.tolist() == [1, 0]
+    put(tmp_path / "training" / "car" / "0.png", 7)
+    assert find_data(tmp_path).train.images[:, 0, 0, 0].tolist() == [7]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such names")
+def test_a_folder_whose_name_is_two_lines(tmp_path):
+    put(tmp_path / "a\nb" / "0.png", 5)
+    put(tmp_path / "c" / "0.png", 5)
+    assert message(read_image_folder, tmp_path) == (
+        f"{tmp_path}: class names: expected no control characters, found 'a\\nb'"
+    )
 
 
 def test_other_files_and_hidden_ones_are_passed_over(tmp_path):

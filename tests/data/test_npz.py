@@ -52,6 +52,21 @@ def test_class_names_and_no_test_part(path):
     found = read_npz(path)
     assert found.test is None
     assert found.class_names == ("cat", "Hündin")
+    np.savez(path, images=images(2, 3, 2), labels=[0, 1], class_names=np.array([], "U1"))
+    assert read_npz(path).class_names is None
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a", "a"], "expected different names, found 'a' twice"),
+        (["a", ""], "expected no empty name, found ''"),
+        (["a\nb", "c"], "expected no control characters, found 'a\\nb'"),
+    ],
+)
+def test_class_names_that_cannot_be_used(path, names, says):
+    np.savez(path, images=images(2, 3, 2), labels=[0, 1], class_names=names)
+    assert message(path) == f"class names: {says}"
 
 
 def test_channels_last_and_first_and_fractions(path):

@@ -92,6 +92,13 @@ def by_reference() -> onnx.ModelProto:
     return made
 
 
+def of_no_name() -> onnx.ModelProto:
+    """An output without a name, beside one that a node leaves out."""
+    made = model([node("Dropout", ["x"], ["y", ""])])
+    made.graph.output[0].name = ""
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -112,6 +119,7 @@ def by_reference() -> onnx.ModelProto:
         (onnx.ModelProto(), r"no graph: expected an ONNX model with nodes and outputs"),
         (model([node("Relu", ["z"], ["y"])]), r"node 0 \(Relu\): nothing before it gives 'z'"),
         (model([node("Relu", ["x"], ["z"])]), r"output 'y': no node gives it"),
+        (of_no_name(), r"output '': no node gives it"),
         (
             model([node("If", ["x"], ["y"], name="a")]),
             r"node 'a': operator If is not supported; those that are: A",

@@ -14,7 +14,7 @@ from onnx_probes import MODELS, Array, digits, model, runtime
 
 from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import PixelScale
-from mnistnet.engine.layers import GELU, Dense, Flatten, FourierFeatures, Layer, Sine, Softmax
+from mnistnet.engine.layers import GELU, Dense, Flatten, FourierFeatures, Layer, Sigmoid, Sine, Softmax
 from mnistnet.engine.network import Network
 from mnistnet.errors import CheckpointError
 from mnistnet.formats import onnx_layers
@@ -301,6 +301,16 @@ def branches() -> list[onnx.NodeProto]:
     return conv(node("Relu", ["c"], ["r"]), node("Add", ["r", "c"], ["f"]))
 
 
+def one_map(operator: str) -> list[onnx.NodeProto]:
+    """Numbers for every pixel of the one map that a convolution gives."""
+    return [
+        node("Conv", ["x", "k"], ["c"], pads=[1, 1, 1, 1]),
+        node("Flatten", ["c"], ["g"]),
+        node(operator, ["g", "a"], ["s"]),
+        node("MatMul", ["s", "w"], ["y"]),
+    ]
+
+
 OBSTACLES: list[tuple[list[onnx.NodeProto], dict[str, Any], str]] = [
     (branches(), CONV, r"node 2 \(Add\): reads c: the graph is no simple chain"),
     (conv(node("Elu", ["c"], ["f"])), CONV, r"node 1 \(Elu\): no layer does this"),
@@ -414,6 +424,24 @@ OBSTACLES: list[tuple[list[onnx.NodeProto], dict[str, Any], str]] = [
         DENSE,
         r"the output is not what the last node gives",
     ),
+    *(
+        (
+            one_map(operator),
+            {"k": CONV["k"][:1], "a": np.arange(16.0), "w": DENSE["w"]},
+            rf"node 2 \({operator}\): has 16 numbers, not one for each of 1 outputs above it",
+        )
+        for operator in ("Add", "Mul")
+    ),
+    (
+        [node("Relu", ["x"], ["r"]), node("Mul", ["x", "a"], ["p"]), node("Sin", ["p"], ["f"]), *TAIL],
+        {**DENSE, "a": np.array(2.0)},
+        r"node 1 \(Mul\): reads x: the graph is no simple chain",
+    ),
+    (
+        [node("Mul", ["x", "a"], ["p"]), node("Sin", ["p"], ["f"]), *TAIL],
+        {**DENSE, "a": np.array(1e-9)},
+        r"node 0 \(Mul\): omega must be a number in 1e-06 .. 1e\+06, found ",
+    ),
 ]
 
 
@@ -429,6 +457,160 @@ def test_what_is_no_chain_runs_all_the_same(
     outputs = runtime(made, images.astype(np.float32) / np.float32(255))
     expected = outputs if made.graph.node[-1].op_type == "Softmax" else softmax(outputs)
     assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+UNCHANGED = {
+    "identity": node("Identity", ["p"], ["y"]),
+    "reshape": node("Reshape", ["p", "two"], ["y"]),
+    "flatten": node("Flatten", ["p"], ["y"]),
+    "squeeze": node("Squeeze", ["p"], ["y"]),
+    "cast": node("Cast", ["p"], ["y"], to=TensorProto.FLOAT),
+    "cast to double": node("Cast", ["p"], ["y"], to=TensorProto.DOUBLE),
+    "dropout": node("Dropout", ["p"], ["y"]),
+}
+OBSTACLES_BEHIND = {
+    "cast to double": "node 3 (Cast): only a cast to float32 changes nothing",
+    "dropout": "the last layer should be softmax or sigmoid, found dropout",
+}
+
+
+@pytest.mark.parametrize("last", ["Softmax", "Sigmoid", "LogSoftmax", "Tanh"])
+@pytest.mark.parametrize("behind", UNCHANGED)
+def test_what_the_output_is_shows_behind_what_changes_nothing(last: str, behind: str) -> None:
+    nodes = [*TAIL[:2], node(last, ["m"], ["p"]), UNCHANGED[behind]]
+    made = model([node("Identity", ["x"], ["f"]), *nodes], {"w": DENSE["w"], "two": np.array([0, 3])})
+    made.graph.output[0].type.tensor_type.elem_type = (
+        TensorProto.DOUBLE if behind == "cast to double" else TensorProto.FLOAT
+    )
+    found = import_graph(graph_of(made))
+    images = RNG.integers(0, 256, (5, 1, 4, 4)).astype(np.uint8)
+    outputs = runtime(made, images.astype(np.float32) / np.float32(255))
+    expected, note = {
+        "LogSoftmax": (np.exp(outputs), LOGARITHMS),
+        "Tanh": (softmax(outputs), LOGITS),
+    }.get(last, (outputs, ""))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+    assert found.notes == tuple(filter(None, (UNIT, note)))
+
+
+@pytest.mark.parametrize("behind", UNCHANGED)
+def test_what_changes_nothing_behind_a_softmax_leaves_a_chain(behind: str) -> None:
+    nodes = [node("Flatten", ["x"], ["g"]), node("MatMul", ["g", "w"], ["m"]), node("Softmax", ["m"], ["p"])]
+    made = model([*nodes, UNCHANGED[behind]], {"w": DENSE["w"], "two": np.array([0, 3])})
+    found = import_graph(graph_of(made))
+    assert found.obstacle == OBSTACLES_BEHIND.get(behind, "")
+    if not found.obstacle:
+        assert kinds(found) == "flatten dense softmax"
+
+
+def test_numbers_that_were_whole_in_between_are_no_probabilities() -> None:
+    nodes = [
+        node("Flatten", ["x"], ["g"]),
+        node("Softmax", ["g"], ["p"]),
+        node("Cast", ["p"], ["i"], to=TensorProto.INT64),
+        node("Cast", ["i"], ["y"], to=TensorProto.FLOAT),
+    ]
+    assert import_graph(graph_of(model(nodes))).notes == (UNIT, LOGITS)
+
+
+def test_an_output_that_nothing_computes_is_logits() -> None:
+    assert import_graph(graph_of(model([node("Flatten", ["x"], ["y"])]))).notes == (UNIT, LOGITS)
+
+
+@pytest.mark.parametrize("last", [(Sigmoid(), Softmax()), (Softmax(), Sigmoid())])
+def test_our_own_metadata_count_more_than_the_last_operator(last: tuple[Layer, ...]) -> None:
+    network = Network([Flatten(), Dense(3), *last], (1, 4, 4)).initialize(1)
+    classifier = Classifier(network, ("a", "b", "c"))
+    found = import_graph(graph_of(to_onnx(classifier, OnnxForm(logits=True))))
+    assert isinstance(found.predictor, Classifier)
+    assert found.notes == ()
+    assert found.predictor.network.layers == network.layers
+    images = RNG.integers(0, 256, (5, 1, 4, 4)).astype(np.uint8)
+    np.testing.assert_array_equal(found.predictor.probabilities(images), classifier.probabilities(images))
+
+
+def test_a_bias_for_each_image_is_no_bias() -> None:
+    """Of shape (N, 1), where a batch has as many images as there are classes."""
+    nodes = [
+        node("Flatten", ["x"], ["g"]),
+        node("Gemm", ["g", "w", "c"], ["m"]),
+        node("Sigmoid", ["m"], ["y"]),  # a softmax would not show it
+    ]
+    constants = {"w": DENSE["w"], "c": np.array([[0.5], [1.0], [-2.0]])}
+    made = model(nodes, constants, shape=(3, 1, 4, 4))
+    found = import_graph(graph_of(made))
+    assert found.obstacle == "node 1 (Gemm): a bias of (3, 1): expected one number for each of 3 outputs"
+    images = RNG.integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
+    expected = runtime(made, images.astype(np.float32) / np.float32(255))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3,), (1, 3)])
+def test_a_bias_in_every_form(shape: tuple[int, ...]) -> None:
+    nodes = [node("Flatten", ["x"], ["g"]), node("Gemm", ["g", "w", "c"], ["y"])]
+    made = model(nodes, {"w": DENSE["w"], "c": RNG.standard_normal(shape)})
+    found = import_graph(graph_of(made))
+    assert kinds(found) == "flatten dense softmax"
+    images = RNG.integers(0, 256, (3, 1, 4, 4)).astype(np.uint8)
+    expected = softmax(runtime(made, images.astype(np.float32) / np.float32(255)))
+    assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+def test_numbers_in_arrays_of_one() -> None:
+    """A Pad's value and a Dropout's ratio of shape (1,), as some write them."""
+    pads = np.array([0, 0, 1, 0, 0, 0, 0, 0])
+    constants = {
+        **DENSE,
+        "p": pads,
+        "v": np.zeros(1),
+        "r": np.full(1, 0.25),
+        "w": RNG.standard_normal((20, 3)),
+    }
+    nodes = [node("Pad", ["x", "p", "v"], ["a"]), node("Dropout", ["a", "r"], ["f"]), *TAIL]
+    assert kinds(import_graph(graph_of(model(nodes, constants)))) == (
+        "zero_pad2d dropout flatten dense softmax"
+    )
+
+
+def folded(count: int, tail: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """``count`` arrays of 1024 elements, each made from the one before; the last becomes one number."""
+    nodes = [node("ConstantOfShape", ["s"], ["c0"])]
+    nodes += [node("Neg", [f"c{i}"], [f"c{i + 1}"]) for i in range(count)]
+    nodes += [node("ReduceSum", [f"c{count}"], ["sum"], keepdims=0), node("Add", ["x", "sum"], ["f"])]
+    return model([*nodes, *tail], {**DENSE, "s": np.array([1024])})
+
+
+def test_constants_that_are_read_no_more_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MOST_ELEMENTS", 3 * 1024)
+    chain = chain_of(graph_of(folded(90, TAIL)), (1, 4, 4), np.arange(16).reshape(1, 4, 4))
+    assert [layer.kind for layer in chain.layers] == ["flatten", "dense"]
+    assert set(chain.constants) == {"sum", "w", "b"}
+
+
+def test_constants_of_the_images_shape_are_not_kept_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are worked out while the chain is followed."""
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("ConstantOfShape", ["s"], ["c0"]),
+        *(node("Neg", [f"c{i}"], [f"c{i + 1}"]) for i in range(90)),
+        node("ReduceSum", ["c90"], ["sum"], keepdims=0),
+        node("Add", ["x", "sum"], ["f"]),
+    ]
+    monkeypatch.setattr(limits, "MOST_ELEMENTS", 2000)  # of 91 arrays of 32
+    chain = chain_of(graph_of(model([*nodes, *TAIL], DENSE)), (1, 4, 4), np.arange(16).reshape(1, 4, 4))
+    assert set(chain.constants) == {"sum", "w", "b"}
+
+
+def test_constants_that_a_chain_must_keep_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph that runs makes each where it is read."""
+    nodes = [node("Identity", ["x"], ["x0"])]
+    for i in range(20):
+        nodes += [node("ConstantOfShape", ["s"], [f"c{i}"]), node("Add", [f"x{i}", f"c{i}"], [f"x{i + 1}"])]
+    nodes += [node("Identity", ["x20"], ["f"]), *TAIL]
+    graph = graph_of(model(nodes, {**DENSE, "s": np.array([1, 1, 4, 4])}))
+    monkeypatch.setattr(limits, "MOST_ELEMENTS", 250)
+    found = import_graph(graph)
+    assert re.match(r"node \d+ \(ConstantOfShape\): arrays of \[\d+\]: expected at most 250", found.obstacle)
 
 
 def test_a_model_without_any_layer_runs_all_the_same() -> None:
@@ -503,6 +685,21 @@ def test_what_opset_6_called_broadcasting_goes_into_the_weights() -> None:
             {},
             {},
             r"node 0 \(MaxPool\): a kernel of 9 does not fit into 4 pixels",
+        ),
+        *(
+            (
+                [node("Mul", ["x", "a"], ["m"]), node("Sin", ["m"], ["y"])],
+                {"a": np.array(factor)},
+                {},
+                rf"node 0 \(Mul\): omega must be a number in 1e-06 .. 1e\+06, found {factor}",
+            )
+            for factor in (1e7, np.inf)
+        ),
+        (
+            [node("Flatten", ["x"], ["g"]), *waves(product=node("MatMul", ["g"], ["z"]))],
+            {},
+            {},
+            r"node 1 \(MatMul\): tuple index out of range",
         ),
         (
             [node("Dropout", ["x", "r", "t"], ["y"])],
@@ -600,9 +797,24 @@ def test_an_output_that_is_no_batch_of_classes(tmp_path: Path) -> None:
     two.graph.output.append(two.graph.output[0])
     with pytest.raises(CheckpointError, match="one input and one output, found 1 inputs and 2 outputs"):
         import_graph(graph_of(two))
-    integers = flat(["N", 16], element_type=TensorProto.INT64)
-    with pytest.raises(CheckpointError, match="input 'x': expected a batch of floats or bytes"):
-        import_graph(graph_of(integers))
+
+
+@pytest.mark.parametrize(
+    ("element_type", "found"),
+    [
+        (TensorProto.INT64, r"int64 \(\?, 16\)"),
+        (TensorProto.UINT16, r"uint16 \(\?, 16\)"),
+        (TensorProto.UINT32, r"uint32 \(\?, 16\)"),
+        (TensorProto.UINT64, r"uint64 \(\?, 16\)"),
+        (TensorProto.STRING, r"another type \(\?, 16\)"),
+    ],
+)
+def test_inputs_that_take_no_pixels(element_type: int, found: str) -> None:
+    """A byte divided by 255 would be 0 or 1 as a whole number."""
+    made = flat(["N", 16], element_type=element_type)
+    message = rf"^input 'x': expected a batch of floats or bytes \(uint8\), found {found}$"
+    with pytest.raises(CheckpointError, match=message):
+        import_graph(graph_of(made))
 
 
 def test_names_and_scale_come_from_metadata_or_the_caller() -> None:

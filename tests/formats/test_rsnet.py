@@ -134,6 +134,20 @@ def test_caches_are_cut_out_before_parsing() -> None:
     np.testing.assert_array_equal(found.probabilities(images), plain.probabilities(images))
 
 
+def test_a_softmax_that_is_missing_is_added_and_said() -> None:
+    """So that the outputs are probabilities, here and when the network is saved as a checkpoint."""
+    document = json.loads(MINIMAL.read_text())
+    assert document["layers"].pop() == {"Softmax": {}}
+    found = decode_rsnet(json.dumps(document).encode(), input_shape=(1, 3, 3), pixels=PixelScale(1.0))
+    assert found.notes == ("its outputs are taken as logits, to which a softmax is applied",)
+    whole = decode_rsnet(MINIMAL.read_bytes(), input_shape=(1, 3, 3), pixels=PixelScale(1.0)).predictor
+    assert isinstance(found.predictor, Classifier)
+    assert isinstance(whole, Classifier)
+    assert found.predictor.network.layers == whole.network.layers
+    images = digits(3)[:, :, 8:11, 8:11]
+    np.testing.assert_array_equal(found.predictor.probabilities(images), whole.probabilities(images))
+
+
 def minimal(**changes: Any) -> bytes:
     """The minimal file with some fields of its first layer changed; None takes one away."""
     document = json.loads(MINIMAL.read_text())

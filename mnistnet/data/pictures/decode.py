@@ -6,7 +6,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,21 @@ MAX_PIXELS = 50_000_000
 """Larger pictures are refused by their header, before anything is decoded."""
 
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+_ORIENTATION = 0x0112  # of EXIF's tags
+_TURNED = (5, 6, 7, 8)  # its values that swap width and height
 
 
-def decode(content: bytes, notes: list[str], *, least_side: int | None = None) -> Image.Image | None:
-    """The upright, opaque picture in mode L, RGB, I or I;16; None if no picture format claims it.
+class Decoded(NamedTuple):
+    """A picture out of its file."""
+
+    image: Image.Image
+    """Upright and opaque, in mode L, RGB, I or I;16."""
+    size: tuple[int, int]
+    """(width, height) of the upright picture in the file, whatever detail its decoder skipped."""
+
+
+def decode(content: bytes, notes: list[str], *, least_side: int | None = None) -> Decoded | None:
+    """The picture in a file; None if no picture format claims it.
 
     Args:
         content: a picture file's bytes.
@@ -56,13 +67,15 @@ def decode(content: bytes, notes: list[str], *, least_side: int | None = None) -
         upright = ImageOps.exif_transpose(image)
         if upright is not image and upright.getexif() != image.getexif():
             notes.append("rotated as its EXIF data says")
+            if image.getexif().get(_ORIENTATION) in _TURNED:
+                w, h = h, w
         if upright.has_transparency_data:
             rgba = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
             notes.append("transparent parts filled with white")
-        if upright.mode.startswith("I") or upright.mode in ("L", "RGB"):
-            return upright
-        return upright.convert("L" if upright.mode == "1" else "RGB")
+        if not upright.mode.startswith("I") and upright.mode not in ("L", "RGB"):
+            upright = upright.convert("L" if upright.mode == "1" else "RGB")
+        return Decoded(upright, (w, h))
 
 
 @contextmanager
@@ -106,9 +119,10 @@ def image_pixels(content: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         PictureError: not a picture, too large, or damaged.
     """
-    image = decode(content, [])
-    if image is None:
+    decoded = decode(content, [])
+    if decoded is None:
         raise no_picture(content)
+    image = decoded.image
     return colour_pixels(image) if image.mode == "RGB" else grey_pixels(image)[np.newaxis]
 
 

@@ -19,7 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet.data.idx import by
-from mnistnet.data.pictures.decode import MAX_PIXELS, colour_pixels, decode, grey_pixels, no_picture, resized
+from mnistnet.data.pictures.decode import (
+    MAX_PIXELS,
+    Decoded,
+    colour_pixels,
+    decode,
+    grey_pixels,
+    no_picture,
+    resized,
+)
 from mnistnet.data.pictures.framing import box_for, centre_by_mass, crop_to_ink, scale_to_box, thicken_strokes
 from mnistnet.data.pictures.light import ink_on_dark
 from mnistnet.data.pictures.margin import add_margin
@@ -105,17 +113,17 @@ def _pictures(content: bytes, shape: tuple[int, int, int], *, raw: bool, split: 
     c, h, w = shape
     notes: list[str] = []
     # a photo's decoder may skip what would be averaged away
-    image = None if raw else decode(content, notes, least_side=max(_WORKING_SIDE, 2 * h, 2 * w))
-    if image is None:
+    decoded = None if raw else decode(content, notes, least_side=max(_WORKING_SIDE, 2 * h, 2 * w))
+    if decoded is None:
         return (_raw(content, shape, raw=raw),)
     if c == 3:
-        return (_coloured(colour_pixels(image), (h, w), notes),)
+        return (_coloured(decoded, (h, w), notes),)
     if c != 1:
         raise PictureError(f"pictures have 1 or 3 channels, the model expects {c}: use a .bin file")
-    grey = grey_pixels(image)
+    grey = grey_pixels(decoded.image)
     if grey.shape == (h, w):
         return (_as_it_is(grey, notes),)
-    return _digits_on(grey, (h, w), notes, split=split)
+    return _digits_on(_photo(grey, decoded), (h, w), notes, split=split)
 
 
 def _raw(content: bytes, shape: tuple[int, int, int], *, raw: bool) -> Picture:
@@ -132,11 +140,11 @@ def _raw(content: bytes, shape: tuple[int, int, int], *, raw: bool) -> Picture:
     return Picture(pixels, (), (_own_size(pixels),))
 
 
-def _coloured(pixels: npt.NDArray[np.uint8], size: tuple[int, int], notes: list[str]) -> Picture:
-    _, h, w = pixels.shape
-    steps = [_photo(pixels.mean(axis=0).astype(np.uint8))]
-    if (h, w) != size:
-        notes.append(f"resized from {w}x{h} to {size[1]}x{size[0]}")
+def _coloured(decoded: Decoded, size: tuple[int, int], notes: list[str]) -> Picture:
+    pixels = colour_pixels(decoded.image)
+    steps = [_photo(pixels.mean(axis=0).astype(np.uint8), decoded)]
+    if pixels.shape[1:] != size:
+        notes.append(f"resized from {by(decoded.size)} to {size[1]}x{size[0]}")
         pixels = resized(pixels, size)
         steps.append(Step("resized", notes[-1], pixels.mean(axis=0).astype(np.uint8)))
     return Picture(pixels, tuple(notes), tuple(steps))
@@ -170,16 +178,16 @@ def _check_not_blank(grey: Grey) -> None:
 # --- a picture of any size --------------------------------------------------------------------------------
 
 
-def _digits_on(grey: Grey, size: tuple[int, int], notes: list[str], *, split: bool) -> tuple[Picture, ...]:
+def _digits_on(photo: Step, size: tuple[int, int], notes: list[str], *, split: bool) -> tuple[Picture, ...]:
     """MNIST's pipeline: the digit, or each of the digits, on a picture of any size."""
-    paper = add_margin(_working_size(grey))
+    paper = add_margin(_working_size(photo.grey))
     ink, inverted = ink_on_dark(paper)
     if inverted:
         notes.append(_INVERTED)
     clean = remove_noise(ink)
     digits = digits_of(clean)
     steps = (
-        _photo(grey),
+        photo,
         Step(
             "ink", f"{_INVERTED if inverted else 'bright ink on dark'}; uneven light taken away", _bytes(ink)
         ),
@@ -209,9 +217,8 @@ def _framed(
     return Picture(pixels[np.newaxis], (*notes, note), steps + framing, digits)
 
 
-def _photo(grey: Grey) -> Step:
-    h, w = grey.shape
-    return Step("photo", f"{w}x{h} pixels in grey", grey)
+def _photo(grey: Grey, decoded: Decoded) -> Step:
+    return Step("photo", f"{by(decoded.size)} pixels in grey", grey)
 
 
 def _bytes(plane: Plane) -> Grey:

@@ -154,7 +154,7 @@ def _dropout_6(x: AnyArray, *, ratio: float = 0.5, is_test: int = 0) -> tuple[An
 def _dropout(
     x: AnyArray, ratio: AnyArray | None = None, training: AnyArray | None = None, *, seed: int = 0
 ) -> tuple[AnyArray, ...]:
-    share = 0.5 if ratio is None else float(ratio)
+    share = 0.5 if ratio is None else ratio.item()
     if training is None or not training or share == 0:
         return x, np.ones(x.shape, np.bool_)
     # the legacy generator: the specification leaves the draws open, its test-suite expects these

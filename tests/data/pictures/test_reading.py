@@ -169,6 +169,21 @@ def test_colour_model():
     assert resized.notes == ("resized from 6x8 to 4x4",)
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_size_of_a_photo_is_that_of_its_file(orientation):
+    """Its decoder gives a half or a quarter of it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = orientation == 6
+    photo = Image.new("L", (3000, 2000), 210)
+    ImageDraw.Draw(photo).line([(600, 300), (1000, 300), (750, 900)], fill=70, width=40)
+    grey = read(encode(photo, "JPEG", exif=exif))
+    assert grey.steps[0].reason == f"{'2000x3000' if turned else '3000x2000'} pixels in grey"
+    assert max(grey.steps[0].grey.shape) < 3000
+    colour = read(encode(photo.convert("RGB").resize((2000, 1500)), "JPEG", exif=exif), (3, 64, 64))
+    assert colour.notes[-1] == f"resized from {'1500x2000' if turned else '2000x1500'} to 64x64"
+
+
 def test_strange_number_of_channels():
     assert message(encode(sample(7)), (4, 28, 28)).startswith("photo: pictures have 1 or 3 channels")
 
