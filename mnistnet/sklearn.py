@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite, prod
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -25,12 +26,13 @@ except ImportError as error:
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer
 from mnistnet.engine.losses import LOSSES, loss_for
-from mnistnet.engine.minibatch import Minibatches
+from mnistnet.engine.minibatch import Minibatches, choose_workers
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.schedules import Constant, Cosine, Schedule
 from mnistnet.errors import DivergedError, ShapeError
 from mnistnet.models import MODELS, Classifier
+from mnistnet.training.config import LARGEST_FLOAT32
 from mnistnet.training.trainer import epoch_order
 
 
@@ -50,7 +52,7 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         momentum: of SGD, in [0, 1).
         weight_decay: added to the gradient, times the weight.
         random_state: of the first weights and the order of the samples.
-        workers: processes to use; the result does not depend on it.
+        workers: processes to use; None means as many as help. The result does not depend on it.
 
     Attributes:
         classes_: (K,) the labels.
@@ -63,14 +65,14 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         model: str | Sequence[Layer] = "mlp",
         *,
-        image_shape: tuple[int, int, int] | None = None,
+        image_shape: Sequence[int] | None = None,
         learning_rate: float = 0.05,
         batch_size: int = 64,
         nb_epochs: int = 30,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         random_state: Any = None,
-        workers: int = 1,
+        workers: int | None = 1,
     ) -> None:
         self.model = model
         self.image_shape = image_shape
@@ -90,7 +92,8 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             y: (n_samples,) labels of any kind.
 
         Raises:
-            ValueError: X or y is not fit for it, or `image_shape` does not fit X.
+            ValueError: X or y is not fit for it, `image_shape` does not fit X, or a parameter
+                is out of range.
             DivergedError: the loss is not finite any more.
         """
         rows, labels = self._checked(X, y, reset=True)
@@ -158,21 +161,40 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Classifier(network, names, pixels or UNIT_SCALE, name=_name_of(self.model))
 
     def _checked(self, X: Any, y: Any, *, reset: bool) -> tuple[AnyArray, AnyArray]:  # noqa: N803
+        self._check_parameters()
         rows, labels = validate_data(self, X, y, dtype=_DTYPES, reset=reset)
         check_classification_targets(labels)
         return rows, labels
+
+    def _check_parameters(self) -> None:
+        """Refuse numbers out of range: what `TrainingConfig` and `SGD` refuse, as ValueError."""
+        if not 0 < self.learning_rate <= LARGEST_FLOAT32:
+            raise ValueError(f"learning_rate: must be finite and > 0, found {self.learning_rate}")
+        workers = 1 if self.workers is None else self.workers
+        counts: dict[str, tuple[Any, int]] = {
+            "batch_size": (self.batch_size, 1),
+            "nb_epochs": (self.nb_epochs, 0),
+            "workers": (workers, 1),
+        }
+        for name, (value, least) in counts.items():
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name}: must be a whole number, found {value!r:.60}")
+            if value < least:
+                raise ValueError(f"{name}: must be >= {least}, found {value}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum: must be >= 0 and < 1, found {self.momentum}")
+        if not 0 <= self.weight_decay <= LARGEST_FLOAT32:
+            raise ValueError(f"weight_decay: must be finite and >= 0, found {self.weight_decay}")
 
     def _begin(self, rows: AnyArray, classes: AnyArray) -> None:
         """A new network for these features and classes."""
         self.classes_ = classes
         features = rows.shape[1]
-        shape = self.image_shape or (features,)
+        shape = (features,) if self.image_shape is None else tuple(map(int, self.image_shape))
         if prod(shape) != features:
             raise ValueError(f"image_shape: {shape} has {prod(shape)} numbers, X has {features} features")
         if isinstance(self.model, str) and self.model not in MODELS:
             raise ValueError(f"model: expected layers or one of {', '.join(MODELS)}, found {self.model!r}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: must be >= 1, found {self.batch_size}")
         layers = MODELS[self.model](len(classes)) if isinstance(self.model, str) else self.model
         dtype = np.float64 if rows.dtype == np.float64 else np.float32
         random = check_random_state(self.random_state)
@@ -200,7 +222,7 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             optimizer=SGD(self.momentum, self.weight_decay),
             batch_size=size,
             seed=self._seed,
-            workers=self.workers,
+            workers=choose_workers(network, size, self.workers),
         ) as minibatches:
             for name, values in self._state.items():
                 minibatches.state[name][...] = values

@@ -241,6 +241,20 @@ def test_the_public_names_are_where_type_checkers_are_told():
         _ = mnistnet.nothing
 
 
+def test_a_type_checker_does_not_see_the_names_that_come_later():
+    """With a module's ``__getattr__`` in sight it would take any name for one that is there."""
+    tree = TREES["__init__.py"]
+    guarded = [
+        function
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "not TYPE_CHECKING"
+        for function in node.body
+    ]
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "__getattr__"]
+    assert len(found) == 1
+    assert found[0] in guarded
+
+
 # what is really loaded
 
 # not pydantic, which Typer itself loads

@@ -47,7 +47,7 @@ NO_CALLS = {
     *("shutil.unpack_archive", "tarfile.open", "zipfile.ZipFile.extractall", "archive.extractall"),
 }
 NO_ATTRIBUTES = {"extractall", "extract", "unpack_archive", "set_sharing_strategy"}
-IMPORTERS = {"__init__.py", "engine/transform.py", "engine/workers.py"}
+IMPORTERS = {"__init__.py", "engine/rebuild.py", "engine/workers.py"}
 """They import by a name that the program itself has said: a public one, or what a worker is to run."""
 IMPORT = "importlib.import_module"
 CONNECTIONS = {"data/catalog.py", "data/catalog_download.py"}

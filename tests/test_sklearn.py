@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+import re
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,49 @@ def test_what_does_not_fit() -> None:
         MnistNetClassifier(nb_epochs=1).fit(DIGITS, LABELS).to_classifier()
     with pytest.raises(DivergedError, match=r"the loss is .*: try a lower learning_rate than"):
         MnistNetClassifier(learning_rate=1e30).fit(DIGITS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("learning_rate", -1, "learning_rate: must be finite and > 0, found -1"),
+        ("learning_rate", float("nan"), "learning_rate: must be finite and > 0, found nan"),
+        ("nb_epochs", -1, "nb_epochs: must be >= 0, found -1"),
+        ("nb_epochs", 1.5, "nb_epochs: must be a whole number, found 1.5"),
+        ("batch_size", None, "batch_size: must be a whole number, found None"),
+        ("workers", -1, "workers: must be >= 1, found -1"),
+        ("workers", 0, "workers: must be >= 1, found 0"),
+        ("momentum", 1, "momentum: must be >= 0 and < 1, found 1"),
+        ("weight_decay", -0.1, "weight_decay: must be finite and >= 0, found -0.1"),
+        ("weight_decay", float("inf"), "weight_decay: must be finite and >= 0, found inf"),
+    ],
+)
+def test_parameters_out_of_range(parameter: str, value: Any, message: str) -> None:
+    estimator = MnistNetClassifier(**{parameter: value})
+    for fit in (estimator.fit, partial(estimator.partial_fit, classes=range(10))):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            fit(DIGITS, LABELS)
+    # also what is set between two calls
+    estimator = MnistNetClassifier(nb_epochs=0).fit(DIGITS[:99], LABELS[:99])
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        estimator.set_params(**{parameter: value}).partial_fit(DIGITS[:99], LABELS[:99])
+
+
+def test_any_number_of_workers_gives_the_same_bits() -> None:
+    data = DIGITS[:300] / 16, LABELS[:300]
+    one = MnistNetClassifier(random_state=3, nb_epochs=np.int64(1)).fit(*data)
+    for workers in (None, 2, 99):
+        other = clone(one).set_params(workers=workers).fit(*data)
+        np.testing.assert_array_equal(other.network_.vector, one.network_.vector)
+
+
+@pytest.mark.parametrize("shape", [np.array([1, 8, 8]), [1, 8, 8]], ids=["array", "list"])
+def test_the_shape_of_an_image_may_be_any_sequence(shape: Any) -> None:
+    estimator = MnistNetClassifier(image_shape=shape, nb_epochs=0).fit(DIGITS / 16, LABELS)
+    assert estimator.network_.input_shape == (1, 8, 8)
+    assert estimator.to_classifier().input_shape == (1, 8, 8)
+    with pytest.raises(ValueError, match=r"^image_shape: \(1, 8, 8\) has 64 numbers, X has 60 features"):
+        clone(estimator).fit(DIGITS[:, :60], LABELS)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda fitted: pickle.loads(pickle.dumps(fitted))])

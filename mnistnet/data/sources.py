@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ LOOKED_FOR = (
 )
 
 
-def load_data(source: Path, *, class_names: tuple[str, ...] = DIGITS) -> Splits:
+def load_data(source: str | os.PathLike[str], *, class_names: tuple[str, ...] = DIGITS) -> Splits:
     """Read a dataset of any form, ready to train on.
 
     Args:
@@ -37,7 +38,7 @@ def load_data(source: Path, *, class_names: tuple[str, ...] = DIGITS) -> Splits:
     Raises:
         DataError: there is no such source, or it cannot be used; one line that begins with the path.
     """
-    return find_data(source).splits(class_names)
+    return find_data(Path(source)).splits(class_names)
 
 
 def find_data(

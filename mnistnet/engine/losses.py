@@ -65,11 +65,25 @@ class Loss(ABC):
             raise ShapeError(
                 f"loss {self.name}: expected a network that ends in {self.fuses}, found {last_layer}"
             )
+        self.check_targets(outputs, targets)
+
+    def check_targets(self, outputs: int, targets: AnyArray) -> None:
+        """See whether targets fit a network of so many outputs.
+
+        Raises:
+            ShapeError: they are of another form, or name a class that there is not.
+        """
         of_classes = targets.ndim == 1 and targets.dtype.kind in "iu"
         if not (of_classes or (self.takes_values and targets.shape[1:] == (outputs,))):
             wanted = f" or (N, {outputs}) values" if self.takes_values else ""
             found = f"{targets.dtype} {targets.shape}"
             raise ShapeError(f"loss {self.name}: expected targets (N,) classes{wanted}, found {found}")
+        if of_classes and not 0 <= targets.min() <= targets.max() < outputs:
+            hint = "; a single output takes values (N, 1)" if outputs == 1 and self.takes_values else ""
+            raise ShapeError(
+                f"loss {self.name}: expected classes 0 to {outputs - 1}, one for each output, "
+                f"found {targets.min()} to {targets.max()}{hint}"
+            )
 
 
 class _Targets:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import isfinite, sqrt
-from typing import Any, Self
+from math import isfinite, prod, sqrt
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, P
 from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers import layer_from_config
 from mnistnet.engine.layers.base import Call, call
-from mnistnet.engine.losses import LOSSES, Loss
-from mnistnet.engine.network import Network
-from mnistnet.engine.optimizers import OPTIMIZERS, Optimizer
+from mnistnet.engine.losses import Loss
+from mnistnet.engine.network import Network, check_images
+from mnistnet.engine.optimizers import Optimizer
 from mnistnet.engine.plan import Plan
+from mnistnet.engine.rebuild import check_importable, description, import_modules, rebuild
 from mnistnet.engine.streams import TRANSFORM, Noise, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
 from mnistnet.engine.workers import Region, Rendezvous, Workers, usable_cores
@@ -74,7 +75,7 @@ class Minibatches:
 
     Args:
         network: trained in place. Until `close` its parameters live in memory shared with the workers.
-        images: (N, C, H, W) or (N, F), uint8 or float.
+        images: (N, C, H, W), or their numbers (N, F), uint8 or float.
         targets: (N,) classes, or (N, K) values where the loss takes them.
         loss: what is made small.
         optimizer: the rule of the update.
@@ -89,7 +90,8 @@ class Minibatches:
         workers: how many processes, this one included (see `choose_workers`).
 
     Raises:
-        ShapeError: the network's last layer or the targets do not fit the loss.
+        ShapeError: the images do not fit the network, or its last layer or the targets not the loss.
+        UsageError: there are workers, but something whose class they cannot import.
         WorkerError: a worker could not be started.
     """
 
@@ -109,7 +111,12 @@ class Minibatches:
         average_decay: float | None = None,
         workers: int = 1,
     ) -> None:
-        loss.check(network.layers[-1].kind, network.output_shape[0], targets)
+        loss.check(network.layers[-1].kind, prod(network.output_shape), targets)
+        flat = images.shape[1:] == (prod(network.input_shape),)
+        check_images(images, images.shape[1:] if flat else network.input_shape)
+        if workers > 1:
+            for thing in (loss, optimizer, transform, *network.layers):
+                check_importable(thing)
         self.network = network
         self._optimizer = optimizer
         self._average_decay = average_decay
@@ -138,8 +145,9 @@ class Minibatches:
             "layers": [{"kind": layer.kind, **layer.config()} for layer in network.layers],
             "input_shape": network.input_shape,
             "dtype": kind,
-            "loss": {"name": loss.name, **loss.config()},
-            "optimizer": {"name": optimizer.name, **optimizer.config()},
+            "modules": sorted({type(layer).__module__ for layer in network.layers}),
+            "loss": description(loss, loss.config()),
+            "optimizer": description(optimizer, optimizer.config()),
             "pixels": [pixels.scale, pixels.shift],
             "seed": seed,
             "transform": None if transform is None else transform.spec(),
@@ -164,7 +172,8 @@ class Minibatches:
             if average_decay is not None:
                 arrays[f"state.{AVERAGE}"][...] = network.vector
             arrays["order"][...] = np.arange(len(rows))
-            self._rank = _Rank(network, self._workers.rendezvous, 0, workers, spec, arrays)
+            rules = _Rules(loss, optimizer, transform)
+            self._rank = _Rank(network, self._workers.rendezvous, 0, workers, spec, arrays, rules)
             stack.enter_context(one_thread())
             self._stack = stack.pop_all()
         network.place(arrays["vector"])
@@ -215,16 +224,27 @@ def serve(
     rank: int, ranks: int, spec: Mapping[str, Any], arrays: Mapping[str, AnyArray], rendezvous: Rendezvous
 ) -> None:
     """A worker: rebuild the network around the shared parameters, then step with the others for ever."""
+    import_modules(spec["modules"])  # where layers are defined
     layers = [
         layer_from_config(config["kind"], {k: v for k, v in config.items() if k != "kind"})
         for config in spec["layers"]
     ]
     network = Network(layers, spec["input_shape"], spec["dtype"])
     network.place(arrays["vector"])
-    mine = _Rank(network, rendezvous, rank, ranks, spec, arrays)
+    transform = None if spec["transform"] is None else transform_of(spec["transform"])
+    rules = _Rules(rebuild(spec["loss"]), rebuild(spec["optimizer"]), transform)
+    mine = _Rank(network, rendezvous, rank, ranks, spec, arrays, rules)
     with one_thread():
         while True:
             mine.step()
+
+
+class _Rules(NamedTuple):
+    """What a step does, beside the network."""
+
+    loss: Loss
+    optimizer: Optimizer
+    transform: Transform | None
 
 
 class _Rank:
@@ -238,19 +258,16 @@ class _Rank:
         ranks: int,
         spec: Mapping[str, Any],
         arrays: Mapping[str, AnyArray],
+        rules: _Rules,
     ) -> None:
         self._network = network
         self._meet = rendezvous.meet
         self._rank = rank
         self._ranks = ranks
         self._shard: int = spec["shard"]
-        settings = dict(spec["loss"])
-        self._loss = LOSSES[settings.pop("name")](**settings)
-        settings = dict(spec["optimizer"])
-        self._optimizer = OPTIMIZERS[settings.pop("name")](**settings)
+        self._loss, self._optimizer, self._transform = rules
         self._blueprint = network.blueprint(PixelScale(*spec["pixels"]))
         self._seed: int = spec["seed"]
-        self._transform = None if spec["transform"] is None else transform_of(spec["transform"])
         self._clip_norm: float | None = spec["clip_norm"]
         self._averages: bool = spec["average"]
         self._arrays = arrays

@@ -80,7 +80,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: what makes it anew. Plans are views of one memory, and would come apart."""
-        return {"layers": self.layers, "input_shape": self.input_shape, "vector": self.vector.copy()}
+        layers = tuple(replace(layer) for layer in self.layers)  # without the parameters
+        return {"layers": layers, "input_shape": self.input_shape, "vector": self.vector.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A network of its own, whose layers look into a vector of its own."""
@@ -172,10 +173,9 @@ class Network:
             (N, K), new.
 
         Raises:
-            ShapeError: the images do not have the network's input shape.
+            ShapeError: the images do not have the network's input shape, or are neither bytes nor floats.
         """
-        if images.shape[1:] != self.input_shape:
-            raise ShapeError(f"images: expected {self.input_shape} each, found {images.shape[1:]}")
+        check_images(images, self.input_shape)
         rows = images.reshape(len(images), prod(self.input_shape))
         if rows.dtype != np.uint8:
             rows = rows.astype(self.dtype, copy=False)
@@ -211,7 +211,14 @@ class Network:
             targets: (N,) classes, or (N, K) values where the loss takes them.
             loss: what to differentiate.
             pixels: what bytes mean.
+
+        Raises:
+            ShapeError: images or targets do not fit.
         """
+        check_images(images, self.input_shape)
+        loss.check_targets(prod(self.output_shape), targets)
+        if len(targets) != len(images):
+            raise ShapeError(f"targets: expected {len(images)}, one for each image, found {len(targets)}")
         vector = aligned((self.size,), self.dtype)
         plan = Plan(self.blueprint(pixels), len(images), loss=loss, gradients=self.views(vector))
         rows = images.reshape(len(images), prod(self.input_shape))
@@ -240,3 +247,13 @@ class Network:
             plan.run()
             out[start : start + size] = plan.outputs
         idle.append(plan)
+
+
+def check_images(images: AnyArray, shape: Shape) -> None:
+    """Raise ShapeError unless these are images of ``shape`` each, (C, H, W) or (F,), in bytes or floats."""
+    if images.shape[1:] != shape:
+        raise ShapeError(f"images: expected {shape} each, found {images.shape[1:]}")
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise ShapeError(
+            f"images: expected uint8 or floats, found {images.dtype}: .astype(np.uint8), if they are bytes"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mnistnet.engine.arrays import AnyArray, Shape
+from mnistnet.engine.rebuild import description, rebuild
 
 BoundTransform = Callable[[AnyArray, np.random.Generator], AnyArray]
 """From images (n, C, H, W) and a source of chance to images of the same shape, valid until the next call."""
@@ -28,13 +28,10 @@ class Transform(ABC):
 
     def spec(self) -> dict[str, Any]:
         """Its class and settings as JSON."""
-        cls = type(self)
-        return {"class": f"{cls.__module__}:{cls.__qualname__}", "settings": asdict(self)}  # type: ignore[call-overload]
+        return description(self, asdict(self))  # type: ignore[call-overload]
 
 
 def transform_of(spec: Mapping[str, Any]) -> Transform:
     """The transform that `Transform.spec` described."""
-    module, name = spec["class"].split(":")
-    cls = getattr(importlib.import_module(module), name)
-    transform: Transform = cls(**spec["settings"])
+    transform: Transform = rebuild(spec)
     return transform

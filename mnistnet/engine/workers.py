@@ -178,7 +178,7 @@ class Rendezvous:
         self._mine = rank * CACHE_LINE
         self._others = [r * CACHE_LINE for r in range(ranks) if r != rank]
         self._count = 0
-        self._check = check
+        self.check = check
         self._fence = threading.Lock()
         self._fence.acquire()
 
@@ -225,7 +225,7 @@ class Rendezvous:
             now = time.monotonic()
             pause = min(pause * 1.25, LONGEST_SLEEP if now - started < IDLE_AFTER else 10 * LONGEST_SLEEP)
             if now - checked > CHECK_INTERVAL:
-                self._check()
+                self.check()
                 checked = now
 
 
@@ -261,9 +261,12 @@ class Workers:
             self.rendezvous = Rendezvous(self.arrays["rendezvous"], 0, ranks, self.check)
             for rank in range(1, ranks):
                 self._start(rank, regions, target, spec)
-        except OSError as error:
+        except BaseException as error:
             self.close()
-            raise WorkerError(f"a worker process cannot be started: {error}; use --workers 1") from error
+            if isinstance(error, OSError):
+                text = f"a worker process cannot be started: {error}; use --workers 1"
+                raise WorkerError(text) from error
+            raise
 
     def check(self) -> None:
         """Raise WorkerError if a worker has ended."""
@@ -297,6 +300,9 @@ class Workers:
         self._logs.clear()
         if self._block is not None:
             self._block.close()
+        if hasattr(self, "rendezvous"):
+            # its way back to here would keep the shared memory until Python looks for cycles
+            self.rendezvous.check = lambda: None
 
     def _start(self, rank: int, regions: Sequence[Region], target: str, spec: Mapping[str, Any]) -> None:
         assert self._block is not None
@@ -326,13 +332,20 @@ class Workers:
         }
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already: `check` says why
-            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.write(json.dumps(order, default=_plain).encode() + b"\n")
             process.stdin.flush()
 
     def _log_of(self, index: int) -> list[str]:
         log = self._logs[index]
         log.seek(0)
         return log.read().decode(errors="replace").strip().splitlines()
+
+
+def _plain(value: Any) -> Any:
+    """A number or an array of NumPy's as JSON has them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is no JSON: {value!r:.60}")
 
 
 def child() -> NoReturn:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -82,7 +83,7 @@ class Architecture:
     name: str = "custom"
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint, atomically: the file at ``path`` is always a whole one.
 
     Raises:
@@ -93,10 +94,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         data = encode_checkpoint(checkpoint)
     except CheckpointError as error:
         raise error.at(path) from error
-    write_atomically(path, data)
+    write_atomically(Path(path), data)
 
 
-def load_checkpoint(path: Path, *, limit: int = SIZE_LIMIT) -> Checkpoint:
+def load_checkpoint(path: str | os.PathLike[str], *, limit: int = SIZE_LIMIT) -> Checkpoint:
     """Read a checkpoint file.
 
     Args:
@@ -113,7 +114,7 @@ def load_checkpoint(path: Path, *, limit: int = SIZE_LIMIT) -> Checkpoint:
         raise error.at(path) from error
 
 
-def load_architecture(path: Path, *, limit: int = SIZE_LIMIT) -> Architecture:
+def load_architecture(path: str | os.PathLike[str], *, limit: int = SIZE_LIMIT) -> Architecture:
     """Read an architecture file, or a checkpoint of which only the architecture is wanted.
 
     Args:
@@ -130,7 +131,7 @@ def load_architecture(path: Path, *, limit: int = SIZE_LIMIT) -> Architecture:
         raise error.at(path) from error
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: str | os.PathLike[str]) -> Path:
     """The checkpoint file that a person means: a file is itself, a folder is its newest checkpoint.
 
     A folder and its direct subfolders are searched for JSON files that begin as checkpoints do. A folder
@@ -140,6 +141,7 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         CheckpointError: there is no such file or folder, or no checkpoint in it.
     """
+    path = Path(path)
     if not path.is_dir():
         if not path.exists():
             raise CheckpointError(f"{path}: no such file or folder: expected a checkpoint; train one first")
@@ -157,26 +159,33 @@ def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
     """The file's bytes; the same checkpoint always gives the same.
 
     Raises:
-        CheckpointError: a weight is not finite, an entry of ``training`` is no plain JSON value, the
-            network is not float32, or its outputs and classes differ in number.
+        CheckpointError: a weight is not finite, the network is not float32, or `decode_checkpoint` would
+            refuse the file, with its message: an entry of ``training`` is no plain JSON value, the classes
+            are no different names, as many as the outputs, the confidence threshold is not in (0, 1].
     """
     classifier = checkpoint.classifier
     network = classifier.network
-    _check_classes(classifier.class_names, network.output_shape)
     training = dict(checkpoint.training)
-    input_form = _input_form(network.input_shape, classifier.pixels)
-    plain: dict[str, Any] = {
+    head: dict[str, Any] = {
+        "format": CHECKPOINT,
+        "version": VERSION,
         "model": classifier.name,
-        "input": input_form,
+        "input": _input_form(network.input_shape, classifier.pixels),
         "classes": list(classifier.class_names),
     }
     if classifier.confidence_threshold is not None:
-        plain["confidence_threshold"] = classifier.confidence_threshold
-    check_plain({**plain, "training": training}, "")
-    head = {"format": CHECKPOINT, "version": VERSION, **plain}
+        head["confidence_threshold"] = classifier.confidence_threshold
+    # as the reader will see it, without what is large
+    layers = [{"kind": layer.kind, **json.loads(_text(layer.config()))} for layer in network.layers]
+    document = {**head, "layers": layers, "training": training}
+    if checkpoint.state is not None:
+        vectors = dict.fromkeys(checkpoint.state.vectors)
+        document["state"] = {"position": dict(checkpoint.state.position), "vectors": vectors}
+    _check_metadata(document)
+    _read_head(document, with_parameters=False)
     parts = ["{", *(f" {_text(key)}: {_text(value)}," for key, value in head.items()), ' "layers": [']
-    layers = [_layer_text(index, layer) for index, layer in enumerate(network.layers)]
-    parts += [",\n".join(layers), " ],", f' "training": {_block(training)},']
+    texts = [_layer_text(index, layer) for index, layer in enumerate(network.layers)]
+    parts += [",\n".join(texts), " ],", f' "training": {_block(training)},']
     if checkpoint.state is not None:
         parts += [f' "state": {_state_text(checkpoint.state, network)},']
     parts += [" "]
@@ -190,10 +199,8 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     Raises:
         CheckpointError: ``where: what was expected, what was found``, without the file's name.
     """
-    head = _validated(_document(data, (CHECKPOINT,)), _CheckpointForm)
-    shape, pixels = _read_input(head.input)
-    layers, output_shape, parameters = _read_layers(head.layers, shape, with_parameters=True)
-    _check_classes(head.classes, output_shape)
+    document = _document(data, (CHECKPOINT,))
+    head, shape, pixels, layers, parameters = _read_head(document, with_parameters=True)
     network = Network(layers, shape)
     for name, view in network.parameters().items():
         view[...] = parameters[name]
@@ -276,6 +283,17 @@ class _ArchitectureForm(_Form):
 _AnyForm = TypeVar("_AnyForm", bound=_Form)
 
 
+def _read_head(
+    document: dict[str, Any], *, with_parameters: bool
+) -> tuple[_CheckpointForm, Shape, PixelScale, list[Layer], dict[str, FloatArray]]:
+    """All that a checkpoint says but its state, as reading and writing check it."""
+    head = _validated(document, _CheckpointForm)
+    shape, pixels = _read_input(head.input)
+    layers, output_shape, parameters = _read_layers(head.layers, shape, with_parameters=with_parameters)
+    _check_classes(head.classes, output_shape)
+    return head, shape, pixels, layers, parameters
+
+
 def _read_input(item: dict[str, Any]) -> tuple[Shape, PixelScale]:
     """What a network takes: pictures, or so many features."""
     if "features" in item:
@@ -325,8 +343,13 @@ def _document(data: bytes, formats: tuple[str, ...]) -> dict[str, Any]:
     if version > VERSION:
         raise CheckpointError(f"version: {version} needs a newer mnistnet; this one reads up to {VERSION}")
     _verify_checksum(data, document)
-    check_plain({key: value for key, value in document.items() if key != "layers"}, "")
+    _check_metadata(document)
     return document
+
+
+def _check_metadata(document: dict[str, Any]) -> None:
+    """Let through only plain JSON values, apart from the layers, which are looked at one by one."""
+    check_plain({key: value for key, value in document.items() if key != "layers"}, "")
 
 
 def _checksum(covered: bytes) -> str:
@@ -430,8 +453,8 @@ def _read_parameter(item: dict[str, Any], name: str, wanted: Shape, index: int) 
     return values
 
 
-def _read(path: Path, limit: int) -> bytes:
-    return read_limited(path, limit, CheckpointError, advice=f"raise it with {SIZE_LIMIT_FLAG}")
+def _read(path: str | os.PathLike[str], limit: int) -> bytes:
+    return read_limited(Path(path), limit, CheckpointError, advice=f"raise it with {SIZE_LIMIT_FLAG}")
 
 
 def _listing(folder: Path) -> list[Path]:
@@ -482,7 +505,6 @@ def _input_form(shape: Shape, pixels: PixelScale) -> dict[str, JSON]:
 
 def _state_text(state: SavedState, network: Network) -> str:
     """The state as a block of lines, every vector on one; null stands for the layers' own parameters."""
-    check_plain(dict(state.position), "state.position")
     own = network.vector.tobytes()
     vectors = {}
     for name, vector in state.vectors.items():

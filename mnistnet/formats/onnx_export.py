@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
@@ -61,7 +62,10 @@ GOLDEN_INPUT, GOLDEN_OUTPUT = "golden_input", "golden_output"
 Of a network that takes numbers they are float32, little-endian.
 """
 ACTIVATION, NO_ACTIVATION = "activation", "none"
-"""Metadata entry of a model whose output is logits: the kind of layer that makes probabilities of them."""
+"""Metadata entry of a model whose output is logits: the kind of layer that makes probabilities of them.
+
+"none" where the output is to be taken as it is, which the graph's last operator does not tell.
+"""
 INPUT_SCALE, INPUT_SHIFT = "input_scale", "input_shift"
 """Metadata entries: a byte times the one plus the other is what the graph's input is to be."""
 
@@ -170,7 +174,7 @@ class ExportReport:
 
 def export_onnx(
     classifier: Classifier | Ensemble,
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     images: AnyArray,
     form: OnnxForm = DEFAULT_FORM,
@@ -189,6 +193,7 @@ def export_onnx(
         ExportError: the classifier has no ONNX form, or the self-check failed and nothing was written.
         OutputError: the file cannot be written.
     """
+    path = Path(path)
     check_target(path)
     images = _proof_images(classifier, images, form)
     model = to_onnx(classifier, form)
@@ -271,7 +276,8 @@ def to_onnx(classifier: Classifier | Ensemble, form: OnnxForm = DEFAULT_FORM) ->
     axes = ", ".join(map(str, shape))
     if form.logits:
         _add_metadata(model, {ACTIVATION: members[0].network.layers[-1].kind})
-    elif len(members) > 1:  # whose last operator does not tell that these are probabilities
+    elif len(members) > 1 or members[0].network.layers[-1].kind not in ("softmax", "sigmoid"):
+        # whose last operator does not tell that its numbers are to be taken as they are
         _add_metadata(model, {ACTIVATION: NO_ACTIVATION})
     _add_metadata(
         model,

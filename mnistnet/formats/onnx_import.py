@@ -8,6 +8,7 @@ probabilities, only slower and without training.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt, prod
@@ -18,7 +19,7 @@ import numpy as np
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer, Sigmoid, Softmax
 from mnistnet.engine.network import Network
-from mnistnet.errors import CheckpointError
+from mnistnet.errors import CheckpointError, ShapeError
 from mnistnet.formats.checkpoint import SIZE_LIMIT
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_executor import run_graph
@@ -67,9 +68,15 @@ class OnnxModel:
         """(N, K) probabilities of uint8 images (N, C, H, W), 0 = background.
 
         Raises:
+            ShapeError: the images do not have the model's input shape.
             CheckpointError: the graph cannot be computed, or its output is not (N, K).
         """
+        if images.shape[1:] != self.input_shape:
+            raise ShapeError(f"images: expected {self.input_shape} each, found {images.shape[1:]}")
         source = self.graph.inputs[0]
+        count = len(images)
+        if not count:  # the answer to any image says K and the dtype
+            images = np.zeros((1, *self.input_shape), np.uint8)
         rows = images.reshape(len(images), -1)[:, self.index.reshape(-1)]
         values = (
             rows if source.dtype == np.uint8 else self.pixels.apply(rows, np.float32).astype(source.dtype)
@@ -81,7 +88,7 @@ class OnnxModel:
             missing = -len(values) % fixed
             values = np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
         parts = [self._run(values[start : start + size]) for start in range(0, len(values), size)]
-        return np.concatenate(parts)[: len(images)]
+        return np.concatenate(parts)[:count]
 
     def _run(self, values: AnyArray) -> FloatArray:
         (outputs,) = run_graph(self.graph, {self.graph.inputs[0].name: values})
@@ -147,7 +154,7 @@ def _changes_nothing(node: Node) -> bool:
 
 
 def load_onnx(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     limit: int = SIZE_LIMIT,
     input_shape: Picture | None = None,
@@ -165,6 +172,7 @@ def load_onnx(
     Raises:
         CheckpointError: ``path: ...`` it cannot be used at all.
     """
+    path = Path(path)
     graph = load_graph(path, limit=limit)
     try:
         return import_graph(graph, input_shape=input_shape, pixels=pixels, name=path.stem)

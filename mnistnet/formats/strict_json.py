@@ -156,8 +156,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _short_number(digits: str) -> int | float:
-    if len(digits) > MOST_DIGITS:
-        _too_long(len(digits))
+    length = len(digits.removeprefix("-"))
+    if length > MOST_DIGITS:
+        _too_long(length)
     # as a whole number, minus zero would lose its sign
     return -0.0 if digits == "-0" else int(digits)
 

@@ -49,6 +49,12 @@ class TrainingConfig:
     """Processes to use; None means as many as help. The result does not depend on it."""
 
     def __post_init__(self) -> None:
+        for name, kind in (("optimizer", Optimizer), ("loss", Loss), ("transform", Transform)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name == "optimizer"):
+                raise UsageError(f"{name}: expected an object of class {kind.__name__}, found {value!r:.60}")
+        if not callable(self.lr_schedule):
+            raise UsageError(f"lr_schedule: expected an object like Cosine(), found {self.lr_schedule!r:.60}")
         if not 0 < self.learning_rate <= LARGEST_FLOAT32:
             raise UsageError(f"--learning-rate: must be finite and > 0, found {self.learning_rate}")
         if self.batch_size < 1:

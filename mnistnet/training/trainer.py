@@ -57,6 +57,7 @@ class EpochResult:
     training_accuracy: float
     """In [0, 1], taken likewise."""
     validation_loss: float | None
+    """Mean cross-entropy, whatever the training's loss is."""
     validation_accuracy: float | None
     learning_rate: float
     """Of the last step."""
@@ -124,6 +125,7 @@ class Trainer:
         self.classifier = classifier
         self.config = config
         self._averaged = config.average_decay is not None
+        self._running = False
         self._model = classifier
         if self._averaged:
             network = classifier.network
@@ -202,10 +204,13 @@ class Trainer:
 
         Raises:
             DataError: a batch is larger than the data.
-            UsageError: the state is not one of a training with such batches of so many images.
+            UsageError: the state is not one of a training with such batches of so many images, or another
+                run is under way.
             DivergedError: the loss is not finite any more.
             WorkerError: a worker process has ended.
         """
+        if self._running:
+            raise UsageError("another run of this Trainer is not over: leave its loop, or close it")
         config, network = self.config, self.classifier.network
         if config.batch_size > len(train):
             raise DataError(f"--batch-size: {config.batch_size} exceeds the {len(train)} training images")
@@ -215,6 +220,7 @@ class Trainer:
         if not unmeasured and (pace.is_over(self.steps) or self.is_out_of_patience):
             return
         network.vector[...] = self._vectors[PARAMETERS]
+        self._running = True
         try:
             with Minibatches(
                 network,
@@ -234,6 +240,7 @@ class Trainer:
                 yield from self._epochs(minibatches, pace, train, validation)
         finally:
             self._detach()
+            self._running = False
 
     def _check_position(self, count: int) -> None:
         seen = min(self.step * self.config.batch_size, count)

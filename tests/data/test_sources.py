@@ -46,3 +46,10 @@ def test_one_image_is_too_few_for_two_parts(tmp_path):
 def test_one_archive_in_a_folder(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros((9, 2, 2)), labels=[0] * 9)
     assert len(load_data(tmp_path).train) == 8
+
+
+def test_a_path_may_be_text(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((9, 2, 2)), labels=[0] * 9)
+    assert len(load_data(str(tmp_path)).train) == 8
+    with pytest.raises(DataError, match="nowhere: no such file or folder"):
+        load_data("nowhere")

@@ -304,3 +304,21 @@ def test_the_same_bits_with_any_number_of_workers(loss, last):
             outcomes = [team.step(1, 0, 80, 0.1), team.step(2, 80, 16, 0.1)]
         found.append((outcomes, network.vector.tobytes()))
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "says"),
+    [
+        (
+            5,
+            np.array([0, 5]),
+            "loss mean_squared_error: expected classes 0 to 4, one for each output, found 0 to 5",
+        ),
+        (5, np.array([-1, 3]), "found -1 to 3"),
+        (1, np.array([0, 1]), "found 0 to 1; a single output takes values (N, 1)"),
+        (5, np.zeros((2, 4)), "expected targets (N,) classes or (N, 5) values, found float64 (2, 4)"),
+    ],
+)
+def test_targets_that_the_network_has_no_output_for(outputs, targets, says):
+    with pytest.raises(ShapeError, match=re.escape(says)):
+        MeanSquaredError().check_targets(outputs, targets)

@@ -1,17 +1,22 @@
 """What a step may do beside the optimizer's rule: clip, average, transform, stand still at a bad loss."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from mnistnet.engine.arrays import ALIGNMENT
+from mnistnet.engine.arrays import ALIGNMENT, PixelScale
+from mnistnet.engine.layers import LAYER_KINDS, Dense, Flatten, Softmax
 from mnistnet.engine.losses import MeanSquaredError, SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import AVERAGE, FLUSH_INTERVAL, NORM_BLOCK, Minibatches
+from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD, Adam, AdamW, Optimizer
 from mnistnet.engine.streams import NOISE, TRANSFORM, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
+from mnistnet.errors import ShapeError, UsageError
 from mnistnet.models import build
 
 MODEL, COUNT = "mlp", 96
@@ -27,6 +32,21 @@ class Dimmed(Transform):
         return lambda images, rng: (
             np.maximum(images, 100) - rng.integers(0, self.most, (n, 1, 1, 1), dtype=np.uint8)
         )
+
+
+@dataclass(frozen=True)
+class Backwards(SGD):
+    """Goes up instead of down, under its parent's name."""
+
+    def factors(self, step: int, learning_rate: float) -> tuple[float, ...]:
+        return super().factors(step, -learning_rate)
+
+
+@dataclass(frozen=True)
+class DoubledError(MeanSquaredError):
+    """With a name of its own that no registry has."""
+
+    name = "doubled"
 
 
 def images() -> np.ndarray:
@@ -252,3 +272,66 @@ def test_parameters_begin_where_a_cache_line_does(workers: int) -> None:
 
 def test_a_transform_is_rebuilt_from_its_spec() -> None:
     assert transform_of(Dimmed(3).spec()) == Dimmed(3)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_classes_of_ones_own_are_what_they_are_in_every_process(workers: int) -> None:
+    from engine_custom import Threshold
+
+    LAYER_KINDS.pop(Threshold.kind, None)  # which the other tests do not expect
+    vectors = []
+    for optimizer in (SGD(0.0, 0.0), Backwards(0.0, 0.0)):
+        layers = [Flatten(), Dense(20), Threshold(), Dense(10), Softmax()]
+        network = Network(layers, (1, 28, 28)).initialize(3)
+        before = network.vector.copy()
+        options = {"loss": DoubledError(), "optimizer": optimizer, "batch_size": 64, "workers": workers}
+        with Minibatches(network, images(), labels(), **options) as team:
+            team.step(1, 0, 64, 0.5)
+        vectors.append(network.vector - before)
+    np.testing.assert_allclose(vectors[0], -vectors[1], atol=1e-7)
+    assert vectors[0].any()
+
+
+def test_what_workers_cannot_import_is_said_before_they_start() -> None:
+    class Here(SGD):
+        pass
+
+    with start(optimizer=Here()) as team:
+        team.step(1, 0, 64, 0.1)
+    with pytest.raises(
+        UsageError, match=r"Here: worker processes cannot import it from test_minibatch: .*workers=1"
+    ):
+        start(optimizer=Here(), workers=2)
+
+
+def test_numpys_numbers_may_be_settings() -> None:
+    found = []
+    for number in (float, np.float32):
+        settings = {"pixels": PixelScale(number(0.25), number(-0.5)), "clip_norm": number(0.5)}
+        with start(workers=2, optimizer=SGD(number(0.5), number(0.25)), **settings) as team:
+            team.step(1, 0, 80, 0.1)
+            found.append(team.network.vector.tobytes())
+    assert found[0] == found[1]
+
+
+def test_images_of_another_form_are_refused() -> None:
+    network = build("lenet").initialize(1)
+    options = {"loss": SoftmaxCrossEntropy(), "optimizer": SGD(), "batch_size": 4}
+    for shape in ((4, 28, 28, 1), (4, 1, 28, 27), (4, 783)):
+        with pytest.raises(ShapeError, match="images: expected "):
+            Minibatches(network, np.zeros(shape, np.uint8), np.zeros(4, int), **options)
+    with pytest.raises(ShapeError, match="images: expected uint8 or floats, found int64"):
+        Minibatches(network, np.zeros((4, 784), int), np.zeros(4, int), **options)
+    Minibatches(network, np.zeros((4, 784), np.uint8), np.zeros(4, int), **options).close()
+
+
+def test_shared_memory_goes_with_the_last_array_and_waits_for_no_collector() -> None:
+    gc.disable()
+    try:
+        with start(workers=2) as team:
+            team.step(1, 0, 64, 0.1)
+            memory = weakref.ref(team._workers)
+        del team
+        assert memory() is None
+    finally:
+        gc.enable()

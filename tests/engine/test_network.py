@@ -370,3 +370,22 @@ def test_a_copy_is_a_network_of_its_own_whatever_was_predicted_before(copied) ->
     assert_array_equal(twin.predict(others), expected, strict=True)
     twin.parameters()["0.weight"][...] = 0.0
     assert not twin.layers[0].params["weight"].any()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, bool])
+def test_whole_numbers_that_are_no_bytes_are_refused(dtype) -> None:
+    """Taken as they are they would be 255 times what a byte means."""
+    images = np.zeros((2, 1, 6, 6), dtype)
+    message = re.escape(f"images: expected uint8 or floats, found {np.dtype(dtype)}: .astype(np.uint8), if")
+    with pytest.raises(ShapeError, match=message):
+        small().predict(images)
+    with pytest.raises(ShapeError, match=message):
+        small().loss_and_gradients(images, np.zeros(2, int), SoftmaxCrossEntropy())
+
+
+def test_targets_are_compared_with_images_and_outputs() -> None:
+    images = np.zeros((2, 1, 6, 6), np.uint8)
+    with pytest.raises(ShapeError, match="targets: expected 2, one for each image, found 3"):
+        small().loss_and_gradients(images, np.zeros(3, int), SoftmaxCrossEntropy())
+    with pytest.raises(ShapeError, match="expected classes 0 to 2, one for each output, found 0 to 3"):
+        small().loss_and_gradients(images, np.array([0, 3]), SoftmaxCrossEntropy())

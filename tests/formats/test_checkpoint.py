@@ -497,3 +497,75 @@ def test_a_damaged_state_is_refused(state: dict, message: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         decode_checkpoint(json.dumps({**document, "state": state}).encode())
     assert str(caught.value).startswith(message)
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.json")
+    save_checkpoint(path, tiny())
+    assert load_checkpoint(path).training == TRAINING
+    assert load_architecture(path).name == "tiny"
+    assert find_checkpoint(str(tmp_path)) == tmp_path / "a.json"
+    with pytest.raises(CheckpointError, match="nowhere: no such file or folder"):
+        find_checkpoint("nowhere")
+    with pytest.raises(CheckpointError, match="nowhere: no such file"):
+        load_checkpoint("nowhere")
+
+
+def nested(levels: int) -> object:
+    return {"a": nested(levels - 1)} if levels else 0
+
+
+DEEP = "nested too deeply: expected at most 64 levels"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": (0, 1, 2)}, "classes[0]: input should be a valid string, found 0"),
+        ({"class_names": range(3)}, "classes[0]: input should be a valid string, found 0"),
+        ({"class_names": ("a", "b", None)}, "classes[2]: input should be a valid string, found null"),
+        ({"class_names": ("a", "b", "a")}, 'classes: expected different names, found "a" twice'),
+        ({"name": None}, "model: input should be a valid string, found null"),
+        (
+            {"confidence_threshold": 0.0},
+            "confidence_threshold: input should be greater than 0, found 0.0",
+        ),
+        (
+            {"confidence_threshold": 2.0},
+            "confidence_threshold: input should be less than or equal to 1, found 2.0",
+        ),
+        ({"pixels": PixelScale(1e39)}, "input.scale: input should be less than or equal to 34"),
+        (
+            {"pixels": PixelScale(1.0, -1e39)},
+            "input.shift: input should be greater than or equal to -34",
+        ),
+        ({"pixels": PixelScale(float("nan"))}, "input.scale: non-finite (nan)"),
+    ],
+)
+def test_what_would_not_be_read_again_is_not_written(changes: dict[str, object], message: str) -> None:
+    classifier = replace(tiny().classifier, **changes)  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError) as caught:
+        encode_checkpoint(Checkpoint(classifier, {}))
+    assert str(caught.value).startswith(message)
+
+
+def test_nor_is_a_state_or_a_network_that_would_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tiny()
+    encode_checkpoint(replace(checkpoint, state=SavedState({"a": nested(61)}, {})))
+    with pytest.raises(CheckpointError, match=DEEP):
+        encode_checkpoint(replace(checkpoint, state=SavedState({"a": nested(62)}, {})))
+    with pytest.raises(CheckpointError, match=r"^state\.vectors: keys must be text, found 1$"):
+        encode_checkpoint(replace(checkpoint, state=SavedState({}, {1: np.zeros(185)})))  # type: ignore[dict-item]
+    monkeypatch.setattr("mnistnet.formats.checkpoint.MOST_PARAMETERS", 100)
+    with pytest.raises(CheckpointError, match=r"^layer 4 \(dense\): too large: "):
+        encode_checkpoint(checkpoint)
+
+
+def test_the_largest_and_deepest_that_is_written_is_read_again() -> None:
+    training = {"most": 10**300 - 1, "least": 1 - 10**300, "deep": nested(62)}
+    state = SavedState({"a": nested(61)}, {})
+    classifier = replace(tiny().classifier, pixels=PixelScale(3.4e38, -3.4e38), confidence_threshold=1.0)
+    back = decode_checkpoint(encode_checkpoint(Checkpoint(classifier, training, state)))  # type: ignore[arg-type]
+    assert (back.training, back.classifier.pixels) == (training, classifier.pixels)
+    assert back.state is not None
+    assert back.state.position == state.position

@@ -376,3 +376,9 @@ def test_nothing_sticks_out(opened: Any, width: int, scheme: str) -> None:
     page.click("#example")
     expect(page.locator("#answer")).not_to_have_text("?")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    report = export_html(LENET, str(tmp_path / "a.html"), images=PROOF)
+    assert report.path == tmp_path / "a.html"
+    assert report.size == report.path.stat().st_size

@@ -449,3 +449,48 @@ def test_an_ensemble_is_one_graph_that_averages(tmp_path: Path) -> None:
     np.testing.assert_allclose(foreign.predictor.probabilities(images), expected, atol=1e-6)
     with pytest.raises(ExportError, match=r"^--logits: an ensemble is the mean of probabilities"):
         export_onnx(Ensemble(members), tmp_path / "c.onnx", images=images, form=OnnxForm(logits=True))
+
+
+def test_paths_may_be_text(tmp_path: Path, mnist: Any) -> None:
+    path = str(tmp_path / "a.onnx")
+    assert export_onnx(named("mlp"), path, images=mnist[:3]).path == tmp_path / "a.onnx"
+    foreign = load_onnx(path)
+    np.testing.assert_array_equal(
+        foreign.predictor.probabilities(mnist[:3]), named("mlp").probabilities(mnist[:3])
+    )
+
+
+def ending_in(*last: Layer) -> Classifier:
+    network = Network([Flatten(), Dense(3), *last], (1, 4, 4)).initialize(1)
+    return Classifier(network, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ([], "none"),
+        ([Tanh()], "none"),
+        ([Softmax(), ReLU()], "none"),
+        ([Softmax()], None),
+        ([Sigmoid()], None),
+    ],
+)
+def test_what_the_last_operator_does_not_tell_is_in_the_metadata(last: list[Layer], said: str | None) -> None:
+    entries = {entry.key: entry.value for entry in to_onnx(ending_in(*last)).metadata_props}
+    assert entries.get("activation") == said
+
+
+@pytest.mark.parametrize("last", [[], [Tanh()], [Softmax(), ReLU()]])
+def test_a_network_without_probabilities_comes_back_with_its_own_numbers(
+    tmp_path: Path, last: list[Layer]
+) -> None:
+    classifier = ending_in(*last)
+    images = np.random.default_rng(3).integers(0, 256, (5, 1, 4, 4), dtype=np.uint8)
+    export_onnx(classifier, tmp_path / "a.onnx", images=images)
+    foreign = load_onnx(tmp_path / "a.onnx")
+    kind = classifier.network.layers[-1].kind
+    assert foreign.obstacle == f"the last layer should be softmax or sigmoid, found {kind}"
+    assert foreign.notes == ()
+    found = foreign.predictor.probabilities(images)
+    np.testing.assert_allclose(found, classifier.probabilities(images), atol=1e-6)
+    assert foreign.predictor.class_names == ("a", "b", "c")

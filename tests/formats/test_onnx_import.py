@@ -16,7 +16,7 @@ from mnistnet.data.dataset import Dataset
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import GELU, Dense, Flatten, FourierFeatures, Layer, Sigmoid, Sine, Softmax
 from mnistnet.engine.network import Network
-from mnistnet.errors import CheckpointError
+from mnistnet.errors import CheckpointError, ShapeError
 from mnistnet.formats import onnx_layers
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_export import OnnxForm, to_onnx
@@ -457,6 +457,29 @@ def test_what_is_no_chain_runs_all_the_same(
     outputs = runtime(made, images.astype(np.float32) / np.float32(255))
     expected = outputs if made.graph.node[-1].op_type == "Softmax" else softmax(outputs)
     assert np.abs(found.predictor.probabilities(images) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+@pytest.mark.parametrize("element_type", [TensorProto.FLOAT, TensorProto.UINT8])
+def test_images_that_do_not_fit_are_refused_and_none_give_none(batch: Any, element_type: int) -> None:
+    """As by `Network.predict`: other pixels than the model's would give an answer too."""
+    nodes = [
+        node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        node("Flatten", ["f"], ["g"]),
+        node("MatMul", ["g", "w"], ["y"]),
+    ]
+    made = model(nodes, {"w": RNG.normal(size=(48, 3))}, element_type=element_type, shape=[batch, 3, 4, 4])
+    found = OnnxModel(
+        graph_of(made), (3, 4, 4), np.arange(48).reshape(3, 4, 4), ("a", "b", "c"), PixelScale()
+    )
+    images = RNG.integers(0, 256, (5, 3, 4, 4)).astype(np.uint8)
+    assert found.probabilities(images).shape == (5, 3)
+    nothing = found.probabilities(images[:0])
+    assert (nothing.shape, nothing.dtype) == ((0, 3), np.float32)
+    for shape in ((5, 3, 8, 8), (5, 4, 4, 3), (5, 48), (0, 3, 8, 8)):
+        message = re.escape(f"images: expected (3, 4, 4) each, found {shape[1:]}")
+        with pytest.raises(ShapeError, match=f"^{message}$"):
+            found.probabilities(np.zeros(shape, np.uint8))
 
 
 UNCHANGED = {

@@ -100,6 +100,18 @@ def test_leaving_the_loop_leaves_a_whole_network() -> None:
     assert model.network.vector.tobytes() == before.tobytes()
 
 
+def test_a_second_run_waits_for_the_first_to_be_left() -> None:
+    trainer = Trainer(classifier(), TrainingConfig(nb_epochs=2, batch_size=25))
+    steps = trainer.run(dataset())
+    next(steps)
+    with pytest.raises(
+        UsageError, match="another run of this Trainer is not over: leave its loop, or close it"
+    ):
+        next(trainer.run(dataset()))
+    steps.close()
+    assert len(list(trainer.run(dataset()))) == 9  # of eight steps and two epochs, one step was done
+
+
 def test_no_epochs_change_nothing() -> None:
     model = classifier()
     before = model.network.vector.copy()
@@ -142,6 +154,11 @@ def test_epoch_orders_are_permutations_of_their_own() -> None:
         ({"clip_norm": -1.0}, "--clip-norm: must be finite and > 0, found -1.0"),
         ({"average_decay": 1.0}, "--average-decay: must be > 0 and < 1, found 1.0"),
         ({"patience": 0}, "--patience: must be >= 1, found 0"),
+        ({"optimizer": "adam"}, "optimizer: expected an object of class Optimizer, found 'adam'"),
+        ({"optimizer": None}, "optimizer: expected an object of class Optimizer, found None"),
+        ({"loss": "mse"}, "loss: expected an object of class Loss, found 'mse'"),
+        ({"transform": "affine"}, "transform: expected an object of class Transform, found 'affine'"),
+        ({"lr_schedule": "cosine"}, "lr_schedule: expected an object like Cosine(), found 'cosine'"),
     ],
 )
 def test_values_out_of_range_name_their_flag(values: dict, message: str) -> None:

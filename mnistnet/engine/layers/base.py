@@ -220,16 +220,19 @@ def layer_from_config(kind: object, config: Mapping[str, Any]) -> Layer:
         raise ShapeError(f"missing field {missing[0] if missing else error} in {kind}") from error
 
 
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
 def check_size(name: str, value: object, minimum: int = 1) -> int:
     """``value`` if it is a whole number of at least ``minimum`` and below 2**31, else ShapeError."""
-    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value < 2**31:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not minimum <= value < 2**31:
         raise ShapeError(f"{name} must be a whole number >= {minimum}, found {value!r:.60}")
-    return value
+    return int(value)
 
 
 def check_number(name: str, value: object, minimum: float, maximum: float) -> float:
     """``value`` as a float if it is a number in ``minimum .. maximum``, else ShapeError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not minimum <= value <= maximum:
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS) or not minimum <= value <= maximum:
         raise ShapeError(f"{name} must be a number in {minimum:g} .. {maximum:g}, found {value!r:.60}")
     return float(value)
 

@@ -8,6 +8,7 @@ nothing else.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,11 @@ class PageReport:
 
 
 def export_html(
-    classifier: Classifier, path: Path, *, images: npt.NDArray[np.uint8], show_images: bool = True
+    classifier: Classifier,
+    path: str | os.PathLike[str],
+    *,
+    images: npt.NDArray[np.uint8],
+    show_images: bool = True,
 ) -> PageReport:
     """Write a classifier as a page that reads what is drawn on it.
 
@@ -64,6 +69,7 @@ def export_html(
             are not finite.
         OutputError: the file cannot be written.
     """
+    path = Path(path)
     check_target(path)
     data = to_html(classifier, images, show_images=show_images).encode()
     write_atomically(path, data)
