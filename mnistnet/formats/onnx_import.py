@@ -129,6 +129,7 @@ _END = {
 
 _BY_METADATA = {"softmax": "softmax", "sigmoid": "sigmoid", NO_ACTIVATION: "probabilities"}
 _BY_OPERATOR = {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logarithms"}
+_ROUNDING = 1e-4  # by which a probability may miss 0 to 1
 _UNCHANGED = {"Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 """Operators that give the numbers that they get; a Dropout in training mode is no model to ask."""
 
@@ -206,6 +207,8 @@ def import_graph(
     end = _END[_end_of(graph)]
     if end.note:
         notes.append(end.note)
+    if expected.min() < -_ROUNDING or expected.max() > 1 + _ROUNDING:
+        notes.append("its outputs are no probabilities, and are taken as they are")
     try:
         chain = chain_of(graph, shape, index)
         if chain.index.ndim != 1 or not chain.in_order:
