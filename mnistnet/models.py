@@ -32,6 +32,9 @@ class Classifier:
     """A network, the names of its classes or values, and what a byte of a picture means to it.
 
     The input pipeline travels with the model: whoever runs or exports it never guesses.
+
+    Raises:
+        ShapeError: there is not one name for each output.
     """
 
     network: Network
@@ -41,6 +44,11 @@ class Classifier:
     """The architecture's name: a key of `MODELS`, or "custom"."""
     confidence_threshold: float | None = None
     """The probability from which on a prediction is relied on; None where it was not calibrated."""
+
+    def __post_init__(self) -> None:
+        if self.network.output_shape != (len(self.class_names),):
+            found = f"{len(self.class_names)} names for an output of {self.network.output_shape}"
+            raise ShapeError(f"class_names: expected one for each output, found {found}")
 
     @property
     def input_shape(self) -> Shape:

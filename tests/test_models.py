@@ -159,3 +159,12 @@ def test_the_first_frequencies_follow_the_detail():
 def test_a_drawing_network_that_there_is_not():
     with pytest.raises(UsageError, match=r"^model 'mlp': expected one of sine, fourier, tanh$"):
         build_drawing("mlp", 1, 50)
+
+
+def test_a_classifier_has_a_name_for_each_output():
+    network = build("rsnet", classes=3).initialize(1)
+    assert Classifier(network, ("a", "b", "c")).class_names == ("a", "b", "c")
+    with pytest.raises(
+        ShapeError, match=r"class_names: expected one for each output, found 2 names for an output of \(3,\)"
+    ):
+        Classifier(network, ("a", "b"))
