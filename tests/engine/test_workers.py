@@ -1,5 +1,6 @@
 """Processes and threads: they meet, they end, they leave nothing behind."""
 
+import errno
 import gc
 import os
 import signal
@@ -337,6 +338,30 @@ def test_a_team_that_cannot_be_set_up_ends_its_workers(monkeypatch: pytest.Monke
         start()
     assert len(started) == 1
     assert started[0].returncode is not None
+
+
+def test_settings_that_are_no_json_end_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen] = []
+    popen = subprocess.Popen
+
+    def remember(*arguments, **options) -> subprocess.Popen:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
+    with pytest.raises(TypeError, match="object is no JSON: <object object at"):
+        workers_module.Workers(2, [], "test_workers:never", {"x": object()})
+    assert len(started) == 1
+    assert started[0].returncode is not None
+
+
+def test_no_shared_memory_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers_module, "_Block", none_left)
+    with pytest.raises(WorkerError, match=r"cannot be started: .*No space left on device; use --workers 1"):
+        workers_module.Workers(2, [], "test_workers:never", {})
 
 
 def fail_at_once(*_: object) -> None:
