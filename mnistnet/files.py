@@ -244,12 +244,17 @@ def same_file(first: Path, second: Path) -> bool:
         return os.path.normcase(os.path.realpath(first)) == os.path.normcase(os.path.realpath(second))
 
 
+def temporaries(target: Path) -> Iterator[Path]:
+    """Names beside ``target`` for what is to become it, as `remove_leftovers` knows them."""
+    for attempt in count():
+        yield target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
+
+
 def _write_temporary(target: Path, data: bytes) -> Path:
     """Write and sync ``data`` beside ``target``; the new file's path."""
     # exclusive creation: neither a link that somebody planted nor another thread's file is ever written to
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS
-    for attempt in count():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
+    for temporary in temporaries(target):
         try:
             descriptor = os.open(temporary, flags, 0o666)
             break

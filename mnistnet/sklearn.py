@@ -61,6 +61,9 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loss_curve_: the mean loss of every epoch.
     """
 
+    _range: tuple[float, float]
+    """The least and the largest number of X so far."""
+
     def __init__(
         self,
         model: str | Sequence[Layer] = "mlp",
@@ -98,7 +101,6 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         rows, labels = self._checked(X, y, reset=True)
         self._begin(rows, unique_labels(labels))
-        self._range = _range(rows)
         self._train(rows, labels, self.nb_epochs, Cosine())
         return self
 
@@ -120,7 +122,6 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if classes is None:
                 raise ValueError("classes: the first call of partial_fit must say them all")
             self._begin(rows, unique_labels(classes))
-            self._range = _range(rows)
         low, high = _range(rows)
         self._range = min(low, self._range[0]), max(high, self._range[1])
         self._train(rows, labels, 1, Constant())
@@ -189,6 +190,7 @@ class MnistNetClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _begin(self, rows: AnyArray, classes: AnyArray) -> None:
         """A new network for these features and classes."""
         self.classes_ = classes
+        self._range = _range(rows)
         features = rows.shape[1]
         shape = (features,) if self.image_shape is None else tuple(map(int, self.image_shape))
         if prod(shape) != features:

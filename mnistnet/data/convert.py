@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from mnistnet.data.idx import write_idx
 from mnistnet.data.image_folder import METADATA
 from mnistnet.data.pictures.decode import encode_png
 from mnistnet.errors import DataError, OutputError
-from mnistnet.files import check_target, why_not_written, write_atomically, write_new
+from mnistnet.files import check_target, temporaries, why_not_written, write_atomically, write_new
 
 _UNSAFE = set('<>:"/\\|?*') | {chr(code) for code in range(32)}
 
@@ -61,8 +60,7 @@ def write_data(found: Found, target: Path, form: str) -> None:
 
 def _temporary_folder(target: Path) -> Path:
     """A new folder in the same folder as ``target``, so that it can be renamed."""
-    for attempt in count():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}-{attempt}.mnistnet-tmp")
+    for temporary in temporaries(target):
         try:
             temporary.mkdir()
             break

@@ -261,11 +261,11 @@ class Workers:
             self.rendezvous = Rendezvous(self.arrays["rendezvous"], 0, ranks, self.check)
             for rank in range(1, ranks):
                 self._start(rank, regions, target, spec)
-        except BaseException as error:
+        except OSError as error:
             self.close()
-            if isinstance(error, OSError):
-                text = f"a worker process cannot be started: {error}; use --workers 1"
-                raise WorkerError(text) from error
+            raise WorkerError(f"a worker process cannot be started: {error}; use --workers 1") from error
+        except BaseException:
+            self.close()
             raise
 
     def check(self) -> None:
@@ -332,7 +332,7 @@ class Workers:
         }
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended already: `check` says why
-            process.stdin.write(json.dumps(order, default=_plain).encode() + b"\n")
+            process.stdin.write(json.dumps(order, default=_numpy_as_json).encode() + b"\n")
             process.stdin.flush()
 
     def _log_of(self, index: int) -> list[str]:
@@ -341,8 +341,8 @@ class Workers:
         return log.read().decode(errors="replace").strip().splitlines()
 
 
-def _plain(value: Any) -> Any:
-    """A number or an array of NumPy's as JSON has them."""
+def _numpy_as_json(value: Any) -> Any:
+    """What ``json`` does not know, if it is a number or an array of NumPy's."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON: {value!r:.60}")

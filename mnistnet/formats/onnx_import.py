@@ -18,8 +18,8 @@ import numpy as np
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
 from mnistnet.engine.layers import Layer, Sigmoid, Softmax
-from mnistnet.engine.network import Network
-from mnistnet.errors import CheckpointError, ShapeError
+from mnistnet.engine.network import Network, check_images
+from mnistnet.errors import CheckpointError
 from mnistnet.formats.checkpoint import SIZE_LIMIT
 from mnistnet.formats.foreign import Foreign
 from mnistnet.formats.onnx_executor import run_graph
@@ -71,8 +71,7 @@ class OnnxModel:
             ShapeError: the images do not have the model's input shape.
             CheckpointError: the graph cannot be computed, or its output is not (N, K).
         """
-        if images.shape[1:] != self.input_shape:
-            raise ShapeError(f"images: expected {self.input_shape} each, found {images.shape[1:]}")
+        check_images(images, self.input_shape)
         source = self.graph.inputs[0]
         count = len(images)
         if not count:  # the answer to any image says K and the dtype

@@ -320,19 +320,27 @@ def test_a_worker_that_ends_before_it_is_told_anything_says_why(monkeypatch: pyt
         minibatches.step(1, 0, 64, 0.1)
 
 
-@posix
-def test_a_team_that_cannot_be_set_up_ends_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen] = []
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
+    """The worker processes that the test starts."""
+    processes: list[subprocess.Popen] = []
     popen = subprocess.Popen
 
     def remember(*arguments, **options) -> subprocess.Popen:
-        started.append(popen(*arguments, **options))
-        return started[-1]
+        processes.append(popen(*arguments, **options))
+        return processes[-1]
 
+    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
+    return processes
+
+
+@posix
+def test_a_team_that_cannot_be_set_up_ends_its_workers(
+    started: list[subprocess.Popen], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
     monkeypatch.setattr(minibatch_module, "_Rank", fail)
     with pytest.raises(MemoryError):
         start()
@@ -340,15 +348,7 @@ def test_a_team_that_cannot_be_set_up_ends_its_workers(monkeypatch: pytest.Monke
     assert started[0].returncode is not None
 
 
-def test_settings_that_are_no_json_end_what_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen] = []
-    popen = subprocess.Popen
-
-    def remember(*arguments, **options) -> subprocess.Popen:
-        started.append(popen(*arguments, **options))
-        return started[-1]
-
-    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
+def test_settings_that_are_no_json_end_what_was_started(started: list[subprocess.Popen]) -> None:
     with pytest.raises(TypeError, match="object is no JSON: <object object at"):
         workers_module.Workers(2, [], "test_workers:never", {"x": object()})
     assert len(started) == 1
