@@ -28,6 +28,7 @@ from mnistnet.engine.plan import Plan
 from mnistnet.engine.rebuild import check_importable, description, import_modules, rebuild
 from mnistnet.engine.streams import TRANSFORM, Noise, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
+from mnistnet.engine.ufuncs import calculate
 from mnistnet.engine.workers import Region, Rendezvous, Workers, usable_cores
 from mnistnet.engine.workspace import Workspace
 
@@ -287,15 +288,16 @@ class _Rank:
             The loss and the number of hits of every slot, in shard order.
         """
         self._meet()
-        number, first, size = self._arrays["command"].tolist()
-        with np.errstate(all="ignore"):  # a diverging training is told by its loss, not by a warning
-            slots = self._compute(number, first, size)
-            self._meet()
-            losses, hits = self._arrays["outcomes"][:slots].T.tolist()
-            if isfinite(sum(losses)):
-                self._update(slots)
-                if number % FLUSH_INTERVAL == 0:
-                    self._flush()
+        return calculate(self._calculate, *self._arrays["command"].tolist())
+
+    def _calculate(self, number: int, first: int, size: int) -> tuple[list[float], list[float]]:
+        slots = self._compute(number, first, size)
+        self._meet()
+        losses, hits = self._arrays["outcomes"][:slots].T.tolist()
+        if isfinite(sum(losses)):  # a diverging training is told by its loss
+            self._update(slots)
+            if number % FLUSH_INTERVAL == 0:
+                self._flush()
         return losses, hits
 
     def _compute(self, number: int, first: int, size: int) -> int:

@@ -15,6 +15,7 @@ from mnistnet.engine.blas import one_thread
 from mnistnet.engine.layers.base import Layer
 from mnistnet.engine.losses import Loss
 from mnistnet.engine.plan import Blueprint, Plan
+from mnistnet.engine.ufuncs import calculate
 from mnistnet.engine.workers import on_threads
 from mnistnet.errors import ShapeError
 
@@ -184,16 +185,15 @@ class Network:
         whole = len(rows) - len(rows) % size
         starts = range(0, whole, size)
 
-        def work(first: int, step: int) -> None:
-            self._predict_shards(rows, out, starts[first::step], size, pixels)
+        def work(starts: Sequence[int], size: int) -> None:
+            calculate(self._predict_shards, rows, out, starts, size, pixels)
 
         threads = max(1, min(threads, len(starts) // 4))
-        # weights that overflow give what they give, without a warning: the caller looks at the result
-        with one_thread(), np.errstate(all="ignore"):
+        with one_thread():
             if whole:
-                on_threads([lambda i=i: work(i, threads) for i in range(threads)])  # type: ignore[misc]
+                on_threads([lambda i=i: work(starts[i::threads], size) for i in range(threads)])  # type: ignore[misc]
             if whole < len(rows):
-                self._predict_shards(rows, out, range(whole, whole + 1), len(rows) - whole, pixels)
+                work(range(whole, whole + 1), len(rows) - whole)
         return out
 
     def loss_and_gradients(
@@ -227,7 +227,7 @@ class Network:
             plan.load(rows if rows.dtype == np.uint8 else rows.astype(self.dtype, copy=False), slice(None))
             plan.loss.load_targets(targets, slice(None))
             plan.loss.scale[...] = 1.0 / len(images)
-            plan.run()
+            calculate(plan.run)
         gradients = {
             f"{index}.{name}": vector[where].reshape(shape)
             for index, name, shape, where in self._slots
