@@ -24,9 +24,10 @@ except ImportError as error:
     raise ImportError(f"mnistnet.sklearn needs scikit-learn, 1.6 or newer: {advice}") from error
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale
+from mnistnet.engine.division import choose_workers
 from mnistnet.engine.layers import Layer
 from mnistnet.engine.losses import LOSSES, loss_for
-from mnistnet.engine.minibatch import Minibatches, choose_workers
+from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.schedules import Constant, Cosine, Schedule

@@ -39,7 +39,7 @@ from report import paste
 from roofline import copy_speed, gemm_peak, least_seconds
 
 from mnistnet.engine.blas import kernel, one_thread
-from mnistnet.engine.minibatch import choose_workers
+from mnistnet.engine.division import choose_workers
 from mnistnet.engine.workers import usable_cores
 from mnistnet.models import MODELS
 from mnistnet.reports.timing import flat, in_turn, ratio, repeat, summary

@@ -188,8 +188,9 @@ class Mnistnet(Team):
 
 class _MnistnetTraining(Training):
     def __init__(self, case: Case, workers: int | None) -> None:
+        from mnistnet.engine.division import choose_workers
         from mnistnet.engine.losses import SoftmaxCrossEntropy
-        from mnistnet.engine.minibatch import Minibatches, choose_workers
+        from mnistnet.engine.minibatch import Minibatches
         from mnistnet.engine.optimizers import SGD
 
         super().__init__(case)

@@ -5,6 +5,9 @@ shards r, r + T, ...: each shard leaves the gradient of its part of the mean los
 Then the ranks meet, and each one adds up all slots *in shard order*, and takes the optimizer's step, on
 its own slice of the flat parameter vector. So nothing depends on who computed what; and what is random is
 drawn from the seed, the number of the step and the slot.
+
+Where the first layer's outputs are dealt out instead (see ``division``), the batch is a single shard that all
+ranks compute, but each only its share of these outputs and of the gradient of their weights.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import numpy as np
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, IntArray, PixelScale, aligned_copy
 from mnistnet.engine.blas import one_thread
+from mnistnet.engine.division import divide
 from mnistnet.engine.layers import layer_from_config
-from mnistnet.engine.layers.base import Call, call
+from mnistnet.engine.layers.base import Call, Team, call
 from mnistnet.engine.losses import Loss
 from mnistnet.engine.network import Network, check_images
 from mnistnet.engine.optimizers import Optimizer
@@ -29,11 +33,8 @@ from mnistnet.engine.rebuild import check_importable, description, import_module
 from mnistnet.engine.streams import TRANSFORM, Noise, stream
 from mnistnet.engine.transform import BoundTransform, Transform, transform_of
 from mnistnet.engine.ufuncs import calculate
-from mnistnet.engine.workers import Region, Rendezvous, Workers, usable_cores
+from mnistnet.engine.workers import Region, Rendezvous, Workers
 from mnistnet.engine.workspace import Workspace
-
-WORTH_A_WORKER = 1_000_000
-"""Multiply-adds (forward, one shard) below which meeting other processes costs more than they help."""
 
 NORM_BLOCK = 256
 """Numbers of the gradient whose squares are added up at once. Ranks' slices begin at whole blocks, so that
@@ -59,18 +60,6 @@ class StepOutcome:
     images: int
 
 
-def choose_workers(network: Network, batch_size: int, requested: int | None = None) -> int:
-    """How many processes to use: what is asked for, else the cores, fewer where a network is too small.
-
-    Never more than a batch has shards.
-    """
-    shard = network.shard_size(batch_size)
-    shards = -(-batch_size // shard)
-    if requested is not None:
-        return max(1, min(requested, shards))
-    return min(usable_cores(), shards) if shard * network.multiply_adds >= WORTH_A_WORKER else 1
-
-
 class Minibatches:
     """A network in training on a fixed set of images; a context manager.
 
@@ -88,7 +77,7 @@ class Minibatches:
         average_decay: d of an exponential moving average of the parameters, ``a += (1 - d)(w - a)`` after
             every step (averaging: Polyak and Juditsky 1992; this form: Kingma and Ba 2015, sec. 7.2). In the
             first steps d is at most ``step / (step + 9)``, so that the first weights are soon forgotten.
-        workers: how many processes, this one included (see `choose_workers`).
+        workers: how many processes, this one included (see ``division``).
 
     Raises:
         ShapeError: the images do not fit the network, or its last layer or the targets not the loss.
@@ -121,8 +110,8 @@ class Minibatches:
         self.network = network
         self._optimizer = optimizer
         self._average_decay = average_decay
-        shard = network.shard_size(batch_size)
-        slots = -(-batch_size // shard)
+        division = divide(network, batch_size, transformed=transform is not None)
+        slots = -(-batch_size // division.shard)
         rows = images.reshape(len(images), -1)
         kind = network.dtype.str
         states = [*optimizer.state_names, *([] if average_decay is None else [AVERAGE])]
@@ -137,6 +126,8 @@ class Minibatches:
             *(Region(f"gradient.{slot}", (network.size,), kind) for slot in range(slots)),
             Region("order", (len(rows),), "int64"),
         ]
+        if division.dealt is not None:
+            regions.append(Region("dealt", (network.shapes[division.dealt + 1][0] * batch_size,), kind))
         targets = targets.astype(np.int64 if targets.ndim == 1 else network.dtype, copy=False)
         shared_data = [
             Region("targets", targets.shape, targets.dtype.str),
@@ -154,7 +145,8 @@ class Minibatches:
             "transform": None if transform is None else transform.spec(),
             "clip_norm": clip_norm,
             "average": average_decay is not None,
-            "shard": shard,
+            "shard": division.shard,
+            "dealt": division.dealt,
         }
         self.workers = workers
         if workers > 1:
@@ -280,6 +272,8 @@ class _Rank:
         bounds = [blocks * r // ranks * NORM_BLOCK for r in range(ranks)] + [network.trainable]
         self._slice = slice(bounds[rank], bounds[rank + 1])
         self._noise = Noise(self._seed)
+        self._dealt: int | None = spec["dealt"]
+        self._team = None if self._dealt is None else Team(rank, ranks, arrays["dealt"], self._meet)
 
     def step(self) -> tuple[list[float], list[float]]:
         """What the command says, in lock step with the other ranks.
@@ -305,7 +299,8 @@ class _Rank:
         shard = self._shard
         slots = -(-size // shard)
         packed = set()
-        for slot in range(self._rank, slots, self._ranks):
+        # where outputs are dealt out there is one slot, which all ranks compute
+        for slot in range(self._rank, slots, self._ranks) if self._team is None else range(slots):
             start = first + slot * shard
             n = min(shard, first + size - start)
             plan = self._plans.get((slot, n)) or self._bind(slot, n)
@@ -327,6 +322,8 @@ class _Rank:
             plan.load(self._transformed(index, stream(self._seed, TRANSFORM, number, slot)), slice(None))
         self._noise.step, self._noise.slot = number, slot
         plan.run()
+        if self._team is not None and self._rank:
+            return  # rank 0 says what all have found
         if len(self._network.momenta):
             # a shard's measurements count by its share of the batch
             arrays[f"gradient.{slot}"][self._network.trainable :] *= len(index) / size
@@ -367,14 +364,25 @@ class _Rank:
             self._blueprint,
             n,
             loss=self._loss,
-            gradients=self._network.views(self._arrays[f"gradient.{slot}"]),
+            gradients=self._gradients(slot),
             noise=self._noise,
+            team=self._team,
             workspace=self._workspaces.get(n),
         )
         self._workspaces[n] = plan.workspace
         plan.prepare()  # binding cleared what the other plans of this size had packed
         self._plans[slot, n] = plan
         return plan
+
+    def _gradients(self, slot: int) -> Sequence[Mapping[str, FloatArray]]:
+        """Where the gradients of a slot go."""
+        shared = self._network.views(self._arrays[f"gradient.{slot}"])
+        if self._dealt is None or self._rank == 0:
+            return shared
+        # all ranks find the same, but for their shares of what is dealt out: rank 0 hands it in
+        own = self._network.views(np.empty_like(self._arrays[f"gradient.{slot}"]))
+        own[self._dealt]["weight"] = shared[self._dealt]["weight"]
+        return own
 
     def _bind_update(self, slots: int) -> Sequence[Call]:
         arrays, where = self._arrays, self._slice

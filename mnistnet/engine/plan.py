@@ -26,7 +26,7 @@ from mnistnet.engine.arrays import (
     split_batch,
 )
 from mnistnet.engine.blas import largest_divisor
-from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, call
+from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, Team, call
 from mnistnet.engine.losses import BoundLoss, Loss
 from mnistnet.engine.streams import Noise
 from mnistnet.engine.workspace import Workspace
@@ -54,6 +54,7 @@ class Plan:
         loss: what to train for; without it the plan only predicts.
         gradients: for each layer, where its parameters' gradients go; needed with ``loss``.
         noise: what layers draw from in training.
+        team: who deals out the outputs of the first operation with parameters, a dense layer's product.
         workspace: an already settled workspace of a plan of the same blueprint, size and loss. The two
             plans then share all buffers: they may run in turn, not at once. Binding clears what the other
             plans had packed, so `prepare` comes next.
@@ -67,12 +68,14 @@ class Plan:
         loss: Loss | None = None,
         gradients: Sequence[Mapping[str, FloatArray]] | None = None,
         noise: Noise | None = None,
+        team: Team | None = None,
         workspace: Workspace | None = None,
     ) -> None:
         self.size = size
         self.blueprint = blueprint
         self._loss_rule = loss
         self._noise = noise or Noise()
+        self._team = team
         self._gradients = gradients or [{}] * len(blueprint.layers)
         if workspace is None:
             self.workspace = Workspace()
@@ -154,6 +157,7 @@ class Plan:
             last = count + 2 + 2 * (count - 1 - i)
             moments = {Moment.FORWARD: i + 1, Moment.WEIGHTS: last, Moment.INPUT: last + 1}
             following = operations[i + 1][1] if i + 1 < count else None
+            team = self._team if i == lowest else None
             bound = operation.bind(
                 x,
                 Site(
@@ -170,13 +174,14 @@ class Plan:
                     dtype=dtype,
                     layer=layer,
                     noise=self._noise,
+                    team=team,
                 ),
             )
             y = bound.y
             self._keep_alive(operation, x, y, moments, training=training)
             aliases = np.may_share_memory(x.value, y.value)
             overwritable = (overwritable or not aliases) and not (
-                training and operation.backward_reads_output
+                (training and operation.backward_reads_output) or team is not None  # who reads it too
             )
             self._prepare += bound.prepare
             forward += bound.forward

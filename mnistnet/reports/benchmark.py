@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from mnistnet.engine.arrays import AnyArray, IntArray
+from mnistnet.engine.division import choose_workers
 from mnistnet.engine.losses import LOSSES, loss_for
-from mnistnet.engine.minibatch import Minibatches, choose_workers
+from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.workers import usable_cores
 from mnistnet.models import Classifier, build

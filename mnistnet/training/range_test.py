@@ -8,7 +8,8 @@ from math import inf, isfinite
 import numpy as np
 
 from mnistnet.data.points import Examples
-from mnistnet.engine.minibatch import Minibatches, choose_workers
+from mnistnet.engine.division import choose_workers
+from mnistnet.engine.minibatch import Minibatches
 from mnistnet.errors import DivergedError
 from mnistnet.models import Classifier
 from mnistnet.training.config import TrainingConfig
@@ -63,7 +64,7 @@ def range_test(classifier: Classifier, config: TrainingConfig, train: Examples) 
         seed=config.seed,
         transform=config.transform,
         clip_norm=config.clip_norm,
-        workers=choose_workers(network, size, config.workers),
+        workers=choose_workers(network, size, config.workers, transformed=config.transform is not None),
     ) as minibatches:
         minibatches.set_order(epoch_order(len(train), config.seed, 1))
         for step in range(STEPS):

@@ -13,8 +13,9 @@ from mnistnet.data.confidence import calibrate
 from mnistnet.data.dataset import Dataset
 from mnistnet.data.points import Examples
 from mnistnet.engine.arrays import FloatArray, IntArray, aligned_copy
+from mnistnet.engine.division import choose_workers
 from mnistnet.engine.losses import LOSSES, Loss, loss_for
-from mnistnet.engine.minibatch import AVERAGE, Minibatches, choose_workers
+from mnistnet.engine.minibatch import AVERAGE, Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.errors import DataError, DivergedError, UsageError
 from mnistnet.models import Classifier
@@ -234,7 +235,12 @@ class Trainer:
                 transform=config.transform,
                 clip_norm=config.clip_norm,
                 average_decay=config.average_decay,
-                workers=choose_workers(network, config.batch_size, config.workers),
+                workers=choose_workers(
+                    network,
+                    config.batch_size,
+                    config.workers,
+                    transformed=config.transform is not None,
+                ),
             ) as minibatches:
                 self._attach(minibatches)
                 yield from self._epochs(minibatches, pace, train, validation)

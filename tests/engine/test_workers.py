@@ -15,8 +15,9 @@ import pytest
 
 from mnistnet.engine import minibatch as minibatch_module
 from mnistnet.engine import workers as workers_module
+from mnistnet.engine.division import choose_workers
 from mnistnet.engine.losses import SoftmaxCrossEntropy
-from mnistnet.engine.minibatch import Minibatches, choose_workers
+from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.workers import Region, Rendezvous, carve, on_threads, usable_cores
 from mnistnet.errors import WorkerError

@@ -59,6 +59,22 @@ class Moment(Enum):
 
 
 @dataclass(frozen=True)
+class Team:
+    """Processes that work on the same images and deal out one operation's outputs among themselves."""
+
+    rank: int
+    ranks: int
+    outputs: FloatArray
+    """Memory that all of them see: (F n,) or longer, for F outputs of n images."""
+    meet: Call
+    """Returns when all of them have called it."""
+
+    def share(self, count: int) -> slice:
+        """Which of ``count`` parts are this process's."""
+        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
+
+
+@dataclass(frozen=True)
 class Site:
     """Where in a plan an operation is bound: what it may use there, and what is asked of it."""
 
@@ -79,6 +95,8 @@ class Site:
     """The index of the operation's layer in the network."""
     noise: Noise = field(default_factory=Noise)
     """Where random numbers come from."""
+    team: Team | None = None
+    """Who shares the operation's outputs, if anybody does."""
 
     def take(
         self,

@@ -107,13 +107,14 @@ def raise_columns(d_lowered: FloatArray, dx: FloatArray, g: Geometry) -> list[Ca
     return calls
 
 
-def product(matrix: FloatArray, columns: FloatArray, out: FloatArray) -> list[Call]:
+def product(matrix: FloatArray, columns: FloatArray, out: FloatArray, chunk: int | None = None) -> list[Call]:
     """``out[...] = matrix columns[...]``, cut along the columns into pieces for the small-matrix kernel.
 
-    matrix [..., M, K], columns [..., K, N], out [..., M, N]: leading axes as in ``np.matmul``.
+    matrix [..., M, K], columns [..., K, N], out [..., M, N]: leading axes as in ``np.matmul``. ``chunk``
+    columns are taken at once, or as many as suit M and K.
     """
     m, k = matrix.shape[-2:]
-    chunk = column_chunk(columns.shape[-1], m * k)
+    chunk = chunk or column_chunk(columns.shape[-1], m * k)
     if chunk == columns.shape[-1]:
         return [call(np.matmul, matrix, columns, out=out)]
     return [call(np.matmul, matrix[..., None, :, :], cut(columns, chunk), out=cut(out, chunk))]

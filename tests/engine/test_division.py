@@ -1,0 +1,106 @@
+"""How a minibatch is divided among processes, and that it does not show in the result."""
+
+import numpy as np
+import pytest
+
+from mnistnet.engine import division
+from mnistnet.engine.division import Division, choose_workers, divide
+from mnistnet.engine.layers import BatchNorm, Dense, Dropout, Flatten, Layer, ReLU, Softmax, dense
+from mnistnet.engine.losses import SoftmaxCrossEntropy
+from mnistnet.engine.minibatch import Minibatches
+from mnistnet.engine.network import Network
+from mnistnet.engine.optimizers import SGD, Adam
+from mnistnet.models import build
+
+SHARDS = Division(shard=32, dealt=None, most=2, worthwhile=2)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six cores, and a BLAS for which products are cut."""
+    monkeypatch.setattr(division, "usable_cores", lambda: 6)
+    monkeypatch.setattr(dense, "cuts_products", lambda: True)
+
+
+def one_layer(f_out: int) -> Network:
+    return Network([Flatten(), Dense(f_out), Softmax()], (1, 28, 28))
+
+
+@pytest.mark.usefixtures("machine")
+def test_outputs_are_dealt_out_where_the_first_layer_is_nearly_all() -> None:
+    assert divide(build("mlp"), 64) == Division(shard=64, dealt=1, most=16, worthwhile=8)
+    assert divide(Network([Dense(20), Softmax()], (100,)), 64).dealt == 0
+    assert divide(build("lenet"), 64) == SHARDS
+    middle: list[Layer] = [Flatten(), Dense(128), ReLU(), Dense(128), Softmax()]
+    assert divide(Network(middle, (1, 28, 28)), 64) == SHARDS
+    assert divide(Network([Flatten()], (1, 2, 2)), 64).dealt is None
+
+
+@pytest.mark.usefixtures("machine")
+def test_images_are_dealt_out_where_they_do_not_fit_a_cache_or_are_transformed() -> None:
+    mlp = build("mlp")
+    assert divide(mlp, 130).dealt == 1
+    assert divide(mlp, 131) == Division(shard=64, dealt=None, most=3, worthwhile=3)
+    assert divide(mlp, 64, transformed=True) == SHARDS
+
+
+@pytest.mark.usefixtures("machine")
+def test_outputs_that_have_no_pieces_are_not_dealt_out() -> None:
+    assert divide(one_layer(127), 64) == SHARDS
+    assert [divide(one_layer(f_out), 64).most for f_out in (10, 12, 100, 120)] == [2, 2, 20, 15]
+
+
+@pytest.mark.usefixtures("machine")
+def test_other_kernels_take_larger_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "cuts_products", lambda: False)
+    assert divide(build("mlp"), 64).most == 4
+    assert divide(one_layer(10), 64).dealt is None
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_process_has_enough_to_do() -> None:
+    mlp = build("mlp")
+    assert [choose_workers(mlp, n) for n in (1, 15, 16, 24, 64)] == [1, 1, 2, 3, 6]
+    assert [choose_workers(mlp, 16, wanted) for wanted in (1, 5, 100)] == [1, 5, 16]
+    assert choose_workers(mlp, 64, 100, transformed=True) == 2
+
+
+def network_of_all_kinds() -> Network:
+    """Whose statistics, noise and gradients all have to be the same everywhere."""
+    layers = [Flatten(), Dense(128), BatchNorm(), ReLU(), Dropout(0.3), Dense(10), Softmax()]
+    return Network(layers, (1, 28, 28)).initialize(3)
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"average_decay": 0.9}, {"optimizer": Adam()}])
+def test_the_same_bits_however_the_outputs_are_dealt_out(settings: dict) -> None:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (120, 1, 28, 28), dtype=np.uint8)
+    labels = rng.integers(0, 10, len(images))
+    options = {"optimizer": SGD(0.9), "batch_size": 60, "seed": 5, **settings}
+    found = []
+    for workers in (1, 2, 3):
+        network = network_of_all_kinds()
+        with Minibatches(
+            network, images, labels, loss=SoftmaxCrossEntropy(), workers=workers, **options
+        ) as team:  # type: ignore[arg-type]
+            assert team._rank._team is not None
+            # whole batches, a rest, and a single image
+            outcomes = [team.step(i, *part, 0.1) for i, part in enumerate([(0, 60), (60, 59), (119, 1)], 1)]
+        found.append((outcomes, network.vector.tobytes()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_dealt_step_is_the_step_of_one_shard() -> None:
+    rng = np.random.default_rng(2)
+    images = rng.integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
+    labels = rng.integers(0, 10, len(images))
+    network = build("mlp").initialize(4)
+    loss, gradients = network.loss_and_gradients(images, labels, SoftmaxCrossEntropy())
+    before = network.vector.copy()
+    with Minibatches(
+        network, images, labels, loss=SoftmaxCrossEntropy(), optimizer=SGD(0.0), batch_size=64, workers=2
+    ) as team:
+        outcome = team.step(1, 0, 64, 0.5)
+    gradient = np.concatenate([part.ravel() for part in gradients.values()])
+    assert outcome.loss == pytest.approx(64 * loss, rel=1e-6)
+    np.testing.assert_allclose(before - network.vector, 0.5 * gradient, rtol=1e-4, atol=1e-7)
