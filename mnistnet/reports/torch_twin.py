@@ -18,6 +18,7 @@ from mnistnet.engine.layers import (
     BatchNorm,
     Conv2d,
     Dense,
+    Dropout,
     Flatten,
     GlobalAvgPool,
     Layer,
@@ -102,6 +103,11 @@ def _(layer: GlobalAvgPool, input_shape: Shape) -> nn.Module:  # noqa: ARG001
 def _(layer: BatchNorm, input_shape: Shape) -> nn.Module:
     kind = nn.BatchNorm2d if len(input_shape) == 3 else nn.BatchNorm1d
     return kind(input_shape[0], layer.epsilon, layer.momentum)
+
+
+@module_of.register
+def _(layer: Dropout, input_shape: Shape) -> nn.Module:  # noqa: ARG001
+    return nn.Dropout(layer.rate)
 
 
 def twin(network: Network) -> nn.Sequential:
