@@ -24,7 +24,7 @@ from mnistnet.engine.layers.base import (
     check_size,
     he_normal,
 )
-from mnistnet.engine.layers.channels import by_channel, channel_sums
+from mnistnet.engine.layers.channels import by_channel, channel_sums, for_rows
 from mnistnet.engine.layers.lowering import GRADIENT_TILE, product
 from mnistnet.errors import ShapeError
 
@@ -163,11 +163,12 @@ class AddBias(Operation):
 
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind one addition; backward only sums, for the gradient passes through unchanged."""
-        bias = self.params["bias"]
         y = site.output_like(x)
-        forward = [call(np.add, by_channel(x.value), bias[:, None], out=by_channel(y.value))]
+        values = by_channel(x.value)
+        bias, prepare = for_rows(self.params["bias"], values, site)
+        forward = [call(np.add, values, bias, out=by_channel(y.value))]
         if not site.training:
-            return Bound(y, forward)
+            return Bound(y, forward, (), prepare)
         assert y.grad is not None
         backward = channel_sums(by_channel(y.grad), site.gradients["bias"], site, Moment.WEIGHTS)
-        return Bound(y, forward, backward)
+        return Bound(y, forward, backward, prepare)

@@ -18,7 +18,7 @@ from mnistnet.engine.layers.base import (
     call,
     check_number,
 )
-from mnistnet.engine.layers.channels import by_channel, channel_products, channel_sums
+from mnistnet.engine.layers.channels import by_channel, channel_products, channel_sums, for_rows
 
 
 @dataclass
@@ -74,16 +74,19 @@ class BatchNorm(SimpleLayer, kind="batch_norm"):
         mean, variance = self.params["running_mean"], self.params["running_var"]
         y = site.output_like(x)
         values, result = by_channel(x.value), by_channel(y.value)
-        scale, shift = np.zeros((2, len(weight), 1), weight.dtype)
+        scale, shift = np.zeros((2, len(weight)), weight.dtype)
+        (scales, spread_scale), (shifts, spread_shift) = (for_rows(f, values, site) for f in (scale, shift))
         prepare: list[Call] = [
-            *self._inverse_deviation(variance, scale[:, 0]),
-            call(np.multiply, scale[:, 0], weight, out=scale[:, 0]),
-            call(np.multiply, scale[:, 0], mean, out=shift[:, 0]),
-            call(np.subtract, bias, shift[:, 0], out=shift[:, 0]),
+            *self._inverse_deviation(variance, scale),
+            call(np.multiply, scale, weight, out=scale),
+            call(np.multiply, scale, mean, out=shift),
+            call(np.subtract, bias, shift, out=shift),
+            *spread_scale,
+            *spread_shift,
         ]
         forward = [
-            call(np.multiply, values, scale, out=result),
-            call(np.add, result, shift, out=result),
+            call(np.multiply, values, scales, out=result),
+            call(np.add, result, shifts, out=result),
         ]
         return Bound(y, forward, prepare=prepare)
 
