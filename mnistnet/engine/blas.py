@@ -2,7 +2,8 @@
 
 OpenBLAS has a kernel for small matrices that packs nothing: with AVX-512 it runs at twice the speed of
 the general one, as long as M N K <= 1e6. So long products are cut into batches of ``np.matmul``. On
-other kernels cutting only costs (measured: up to 16 % on Haswell), and nothing is cut.
+other kernels cutting only costs (measured: up to 16 % on Haswell), and nothing is cut but what processes
+deal out among themselves.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mnistnet.engine.arrays import Shape
-from mnistnet.engine.layers.dense import row_piece
+from mnistnet.engine.layers.dense import dealt_at_once
 from mnistnet.engine.network import Network
 from mnistnet.engine.workers import usable_cores
 
@@ -24,7 +24,7 @@ WORTH_A_SHARE = 800_000
 LEAST_SHARE = 0.9
 """The first layer's part of all multiply-adds, from which on its outputs are dealt out."""
 MOST_NUMBERS = 100 * 1024
-"""In the images of a batch that is not cut: with the weights they have to stay in every core's L2 cache."""
+"""In the images of a batch that is not cut: they have to stay in every core's L2 cache."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _layer_to_deal(network: Network, batch_size: int) -> int | None:
 
 
 def _pieces(output_shape: Shape) -> int:
-    return output_shape[0] // row_piece(output_shape[0])
+    return output_shape[0] // dealt_at_once(output_shape[0])
 
 
 def choose_workers(

@@ -34,5 +34,6 @@ def calculate(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a function that runs plans.
 
     Numbers that overflow give what they give, without a warning: whoever runs a plan looks at the result.
+    The function does not see the context variables of its caller.
     """
     return _SETTINGS.copy().run(function, *args, **kwargs)

@@ -28,9 +28,11 @@ from mnistnet.engine.layers.channels import by_channel, channel_sums, for_rows
 from mnistnet.engine.layers.lowering import GRADIENT_TILE, product
 from mnistnet.errors import ShapeError
 
+FIRST_ROWS = 8
+"""Rows of a first layer's weights in one product, at most: a little faster than 16 or 32."""
 FEW_OUTPUTS = 16
 MANY_IMAGES = 64
-"""With no more outputs and at least so many images the gradient of the weights is cut: see `_at_once`."""
+"""With no more outputs and at least so many images the weights' gradient is cut: see `_with_long_sums`."""
 
 
 @dataclass
@@ -105,14 +107,12 @@ class MatMul(Operation):
         gradient of the weights is this process's share only.
         """
         weight, team = self.params["weight"], site.team
-        f_out, f_in = weight.shape
-        n = x.value.shape[1]
-        if team is not None or not x.value.flags.c_contiguous:
-            rows = row_piece(f_out)
-            images = _at_once(n, rows)
-        else:
-            rows, images = block_of(f_out, n * f_in), n
-        mine = slice(None) if team is None else team.share(f_out // rows)
+        (f_out, f_in), n = weight.shape, x.value.shape[1]
+        rows, images = _at_once(f_out, x.value, dealt=team is not None)
+        mine = slice(None)
+        if team is not None:
+            share, each = team.share(f_out // dealt_at_once(f_out)), dealt_at_once(f_out) // rows
+            mine = slice(share.start * each, share.stop * each)
 
         def pieces(values: FloatArray) -> FloatArray:
             return values.reshape(-1, rows, values.shape[1])[mine]
@@ -129,7 +129,7 @@ class MatMul(Operation):
         y.grad = site.take((f_out, n), Moment.WEIGHTS, Moment.INPUT)
         columns = None  # as suits any product
         if x.value.flags.c_contiguous and f_out <= FEW_OUTPUTS and n >= MANY_IMAGES:
-            columns = _at_once(f_in, f_out)
+            columns = _with_long_sums(f_in, f_out)
         backward = product(pieces(y.grad), x.value.T, pieces(site.gradients["weight"]), columns)
         if site.input_gradient:
             assert x.grad is not None
@@ -139,12 +139,25 @@ class MatMul(Operation):
         return Bound(y, forward, backward)
 
 
-def row_piece(f_out: int) -> int:
-    """How many of F out weights' rows are multiplied at once where images are rows too."""
-    return largest_divisor(f_out, 8 if cuts_products() else 32, least=4)
+def dealt_at_once(f_out: int) -> int:
+    """How many outputs of F out are dealt out together: by their number alone, the same on every machine."""
+    return largest_divisor(f_out, 32)
 
 
-def _at_once(columns: int, rows: int) -> int:
+def _at_once(f_out: int, x: FloatArray, *, dealt: bool) -> tuple[int, int]:
+    """How many rows of the weights are multiplied by how many images of x [F in, n] at once."""
+    f_in, n = x.shape
+    if x.flags.c_contiguous and not dealt:
+        return block_of(f_out, n * f_in), n
+    # a first layer: its images are rows
+    whole = dealt_at_once(f_out) if dealt else f_out
+    if not cuts_products():
+        return whole, n
+    rows = largest_divisor(whole, FIRST_ROWS, least=4)
+    return rows, _with_long_sums(n, rows)
+
+
+def _with_long_sums(columns: int, rows: int) -> int:
     # where both factors lie along the sum, OpenBLAS's kernel for small products takes results of some 1,200
     # numbers only; the general one is 1.4 times slower, and three times where there are few rows
     return largest_divisor(columns, GRADIENT_TILE // rows) if cuts_products() else columns
