@@ -25,7 +25,11 @@ def test_dense_layers_are_their_formula_however_the_products_are_cut(cuts, n, mo
 
     monkeypatch.setattr(dense_module, "block_of", noting)
     monkeypatch.setattr(blas, "SMALL_PRODUCT", 8 * 30 * n)
-    monkeypatch.setattr(blas, "cuts_products", lambda: cuts)
+    for module in (blas, dense_module):
+        monkeypatch.setattr(module, "cuts_products", lambda: cuts)
+    # both kinds of products whose factors lie along the sum are cut: 16 of 32 images, 8 of 16 features
+    for name, value in {"GRADIENT_TILE": 240, "FEW_OUTPUTS": 24, "MANY_IMAGES": 1}.items():
+        monkeypatch.setattr(dense_module, name, value)
     network = Network([Flatten(), Dense(16), Dense(24), Softmax()], (1, 5, 6), np.float64).initialize(3)
     rng = np.random.default_rng(n)
     x, labels = rng.random((n, 1, 5, 6)), rng.integers(0, 24, n)
