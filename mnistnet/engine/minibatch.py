@@ -143,7 +143,7 @@ class Minibatches:
             "pixels": [pixels.scale, pixels.shift],
             "seed": seed,
             "transform": None if transform is None else transform.spec(),
-            "clip_norm": clip_norm,
+            "clip_norm": None if clip_norm is None else float(clip_norm),  # as JSON gives it to the others
             "average": average_decay is not None,
             "shard": division.shard,
             "dealt": division.dealt,
