@@ -190,7 +190,7 @@ def clear_images(double: Network, images: AnyArray) -> IntArray:
 def batch_of(network: Network) -> int:
     """How many images a network is checked on: one shard where there is batch normalization."""
     normed = any(layer.kind == "batch_norm" for layer in network.layers)
-    return network.shard_size(BATCH) if normed else BATCH
+    return divide(network, BATCH).shard if normed else BATCH
 
 
 def _clear(model: torch.nn.Sequential, images: AnyArray) -> npt.NDArray[np.bool_]:

@@ -69,9 +69,11 @@ class Team:
     meet: Call
     """Returns when all of them have called it."""
 
-    def share(self, count: int) -> slice:
-        """Which of ``count`` parts are this process's."""
-        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
+    def share(self, count: int, piece: int) -> slice:
+        """Which of ``count`` outputs are this process's: whole pieces of so many."""
+        pieces = count // piece
+        first, last = (pieces * rank // self.ranks for rank in (self.rank, self.rank + 1))
+        return slice(first * piece, last * piece)
 
 
 @dataclass(frozen=True)

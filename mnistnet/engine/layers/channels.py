@@ -16,7 +16,7 @@ def by_channel(values: FloatArray) -> FloatArray:
 WORTH_A_ROW = 16_384  # numbers from which on it pays to repeat one for each channel
 
 
-def for_rows(numbers: FloatArray, values: FloatArray, site: Site) -> tuple[FloatArray, list[Call]]:
+def broadcast_to_rows(numbers: FloatArray, values: FloatArray, site: Site) -> tuple[FloatArray, list[Call]]:
     """One number for each channel, in the form in which an operator combines them fastest with values.
 
     Args:

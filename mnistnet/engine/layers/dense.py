@@ -24,7 +24,7 @@ from mnistnet.engine.layers.base import (
     check_size,
     he_normal,
 )
-from mnistnet.engine.layers.channels import by_channel, channel_sums, for_rows
+from mnistnet.engine.layers.channels import broadcast_to_rows, by_channel, channel_sums
 from mnistnet.engine.layers.lowering import GRADIENT_TILE, product
 from mnistnet.errors import ShapeError
 
@@ -109,13 +109,10 @@ class MatMul(Operation):
         weight, team = self.params["weight"], site.team
         (f_out, f_in), n = weight.shape, x.value.shape[1]
         rows, images = _at_once(f_out, x.value, dealt=team is not None)
-        mine = slice(None)
-        if team is not None:
-            share, each = team.share(f_out // dealt_at_once(f_out)), dealt_at_once(f_out) // rows
-            mine = slice(share.start * each, share.stop * each)
+        mine = slice(None) if team is None else team.share(f_out, dealt_at_once(f_out))
 
         def pieces(values: FloatArray) -> FloatArray:
-            return values.reshape(-1, rows, values.shape[1])[mine]
+            return values[mine].reshape(-1, rows, values.shape[1])
 
         if team is None:
             y = Buffer(site.take((f_out, n), Moment.FORWARD))
@@ -178,7 +175,7 @@ class AddBias(Operation):
         """Bind one addition; backward only sums, for the gradient passes through unchanged."""
         y = site.output_like(x)
         values = by_channel(x.value)
-        bias, prepare = for_rows(self.params["bias"], values, site)
+        bias, prepare = broadcast_to_rows(self.params["bias"], values, site)
         forward = [call(np.add, values, bias, out=by_channel(y.value))]
         if not site.training:
             return Bound(y, forward, (), prepare)

@@ -18,7 +18,7 @@ from mnistnet.engine.layers.base import (
     call,
     check_number,
 )
-from mnistnet.engine.layers.channels import by_channel, channel_products, channel_sums, for_rows
+from mnistnet.engine.layers.channels import broadcast_to_rows, by_channel, channel_products, channel_sums
 
 
 @dataclass
@@ -75,7 +75,9 @@ class BatchNorm(SimpleLayer, kind="batch_norm"):
         y = site.output_like(x)
         values, result = by_channel(x.value), by_channel(y.value)
         scale, shift = np.zeros((2, len(weight)), weight.dtype)
-        (scales, spread_scale), (shifts, spread_shift) = (for_rows(f, values, site) for f in (scale, shift))
+        (scales, spread_scale), (shifts, spread_shift) = (
+            broadcast_to_rows(f, values, site) for f in (scale, shift)
+        )
         prepare: list[Call] = [
             *self._inverse_deviation(variance, scale),
             call(np.multiply, scale, weight, out=scale),
