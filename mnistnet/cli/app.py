@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -24,6 +25,7 @@ from mnistnet.cli.verify import verify
 from mnistnet.errors import MnistnetError
 
 INTERRUPTED = 130
+OUT_OF_MEMORY = "out of memory; lower --batch-size, or use --limit"
 
 app = typer.Typer(
     name="mnistnet",
@@ -87,13 +89,15 @@ def main() -> NoReturn:
     except MnistnetError as error:
         _leave(str(error), error.exit_code)
     except MemoryError:
-        _leave("out of memory; lower --batch-size, or use --limit", 1)
+        _leave(OUT_OF_MEMORY, 1)
     except BrokenPipeError:
         _ignore_stdout()
         code = 0
     except KeyboardInterrupt:
         _leave("interrupted", INTERRUPTED)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            _leave(OUT_OF_MEMORY, 1)
         _leave(f"{error.filename or 'input or output'}: {error.strerror or error}", 1)
     except Exception as error:
         if not hasattr(error, "format_message"):

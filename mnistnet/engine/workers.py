@@ -15,10 +15,12 @@ same in scripts without a main guard, in notebooks, under pytest, and on Linux, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,6 +48,11 @@ IDLE_AFTER = (
 )
 CHECK_INTERVAL = 0.05  # seconds between looks at whether the other processes live
 CACHE_LINE = 8  # words: two counters in one line would be torn between the cores
+
+OUT_OF_MEMORY = re.compile(
+    rf"MemoryError|{re.escape(os.strerror(errno.ENOMEM))}|failed to map segment|OpenBLAS error: Memory"
+)
+"""How Python, the operating system, its loader of libraries and OpenBLAS say it, in a worker's last line."""
 
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import mnistnet.engine.workers as w; w.child()"
@@ -276,7 +283,7 @@ class Workers:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
                 lines = self._log_of(rank - 1)
                 why = f": {lines[-1]}" if lines else ""
-                advice = "lower --batch-size; " if "MemoryError" in why else ""
+                advice = "lower --batch-size, or use --workers 1; " if OUT_OF_MEMORY.search(why) else ""
                 raise WorkerError(
                     f"worker {rank} of {self.ranks} {how}{why}; "
                     f"{advice}checkpoints already written are intact"

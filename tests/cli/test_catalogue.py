@@ -475,11 +475,12 @@ def test_what_a_killed_process_left_is_removed(run: Path, capsys, monkeypatch) -
 
 
 @pytest.mark.catalogue(47)
-def test_out_of_memory(run: Path, capsys, monkeypatch) -> None:
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_out_of_memory(run: Path, error: Exception, capsys, monkeypatch) -> None:
     before = kept(run)
 
     def fail(*_: object, **__: object) -> None:
-        raise MemoryError
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr("mnistnet.training.trainer.Minibatches", fail)

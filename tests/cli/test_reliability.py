@@ -1,6 +1,7 @@
 """What the long attacks of scripts/attack_*.py do, in short; disks, memory and readers as they really are."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -203,8 +204,18 @@ def test_a_reader_always_sees_a_whole_checkpoint(small_data: Path, tmp_path: Pat
 def test_too_little_memory_says_what_to_do(small_data: Path, tmp_path: Path, workers: int) -> None:
     import resource
 
-    limit = 200 << 20
-    flags = ["--model", "wide", "--batch-size", "640", "--workers", str(workers), "--nb-epochs", "1"]
+    # far from both: the libraries take some 150 MB, this training 900
+    limit = 500 << 20
+    layers = [
+        {"kind": "flatten"},
+        {"kind": "dense", "out_features": 32_000},
+        {"kind": "dense", "out_features": 10},
+        {"kind": "softmax"},
+    ]
+    pixels = {"channels": 1, "height": 28, "width": 28, "scale": 1 / 255, "shift": 0.0}
+    architecture = {"format": "mnistnet-architecture", "version": 1, "input": pixels, "layers": layers}
+    (tmp_path / "large.json").write_text(json.dumps(architecture))
+    flags = ["--model", "large.json", "--batch-size", "64", "--workers", str(workers), "--nb-epochs", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "mnistnet", "train", "--train-data-dir", str(small_data), *flags],
         cwd=tmp_path,

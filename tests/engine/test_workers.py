@@ -369,6 +369,10 @@ def fail_at_once(*_: object) -> None:
     raise MemoryError("unable to allocate 5 GiB")
 
 
+def fail_to_map(*_: object) -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
 def meet_once(rank: int, ranks: int, spec: dict, arrays: dict, rendezvous: Rendezvous) -> None:
     arrays["said"][...] = [rank, ranks, spec["number"]]
     rendezvous.meet()
@@ -395,10 +399,14 @@ def test_a_worker_whose_work_is_over_ends_well() -> None:
 
 
 @posix
-def test_a_worker_that_fails_says_what_it_was() -> None:
-    workers = here("fail_at_once", [], {})
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [("fail_at_once", "MemoryError: unable to allocate 5 GiB"), ("fail_to_map", "Cannot allocate memory")],
+)
+def test_a_worker_without_memory_says_what_to_do(function: str, said: str) -> None:
+    workers = here(function, [], {})
     try:
-        with pytest.raises(WorkerError, match="MemoryError: unable to allocate 5 GiB; lower --batch-size;"):
+        with pytest.raises(WorkerError, match=f"{said}; lower --batch-size, or use --workers 1; checkpoints"):
             workers.rendezvous.await_others()
     finally:
         workers.close()
