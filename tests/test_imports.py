@@ -63,9 +63,9 @@ GUESTS = {
     "onnxruntime": ["formats/onnx_verify.py", "reports/benchmark.py"],
     # the only concurrency in the package, and the lock that one thread for BLAS takes
     "concurrent": ["engine/workers.py"],
-    "mmap": ["engine/workers.py"],
+    "mmap": ["engine/crew.py"],
     "multiprocessing": ["engine/workers.py"],
-    "subprocess": ["engine/workers.py"],
+    "subprocess": ["engine/crew.py"],
     "threading": ["engine/workers.py", "engine/blas.py"],
     # code in data's clothes
     "dill": [],

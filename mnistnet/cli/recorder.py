@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,8 @@ class Recorder:
     run: RunFolder
     trainer: Trainer
     settings: Settings
-    facts: Mapping[str, Any]
-    """What is known of the data."""
+    facts: Callable[[], Mapping[str, Any]]
+    """Says what is known of the data."""
     architecture: bytes | None = None
     """The file that describes the network, where one does: it is kept with the run."""
     _has_settings: bool = field(default=False, init=False)
@@ -98,7 +98,7 @@ class Recorder:
 
     def _origin(self) -> dict[str, Any]:
         settings = {name: value for name, value in self.settings.given().items() if name not in ELSEWHERE}
-        return {"settings": settings, **self.facts}
+        return {"settings": settings, **self.facts()}
 
     def save_settings(self, *, over: bool = False) -> None:
         """Write the settings; of a training with a budget that is over, with what a replay needs."""

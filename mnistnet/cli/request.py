@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,14 +39,15 @@ class TrainingData:
     """All training images, before any were taken away for validation."""
     training: Dataset
     validation: Dataset | None
+    fingerprint: Callable[[], str]
+    """Gives the training images' `Dataset.fingerprint`, which is found meanwhile."""
 
-    @property
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says of it."""
         return {
             "train_images": len(self.training),
             "validation_images": 0 if self.validation is None else len(self.validation),
-            "data": self.training.fingerprint,
+            "data": self.fingerprint(),
         }
 
 
@@ -113,6 +115,8 @@ def _warn_of_light_grounds(source: Path, training: Dataset) -> None:
 
 def _divide(splits: Splits, settings: Settings) -> TrainingData:
     """Take the images that are not wanted, and those for validation, away from the training images."""
+    from mnistnet.engine.workers import meanwhile
+
     if settings.limit is not None and settings.limit > len(splits.train):
         raise UsageError(f"--limit: {settings.limit} exceeds the {len(splits.train)} training images")
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)
@@ -121,7 +125,7 @@ def _divide(splits: Splits, settings: Settings) -> TrainingData:
         training, validation = training.split(settings.validation_split, settings.seed)
     if settings.batch_size > len(training):
         raise DataError(f"--batch-size: {settings.batch_size} exceeds the {len(training)} training images")
-    return TrainingData(splits.train, training, validation)
+    return TrainingData(splits.train, training, validation, meanwhile(lambda: training.fingerprint))
 
 
 def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:
@@ -129,7 +133,7 @@ def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:
     if resumed is None:
         classifier = _new_classifier(request, request.images.whole)
     else:
-        check_data(resumed, request.images.whole, request.images.facts)
+        check_data(resumed, request.images.whole, request.images.facts())
         classifier = resumed.checkpoint.classifier
     _check_loss(request.settings, classifier)
     return classifier

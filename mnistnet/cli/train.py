@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mnistnet.cli.ahead import made_ready
 from mnistnet.cli.console import DEFAULT_SIZE_LIMIT, SizeLimit, check_pictures, need_extra, process_count
 from mnistnet.cli.request import Outputs, Request, data_source, load_splits
 from mnistnet.cli.resume import ensemble_settings, find_resumed, instead, said_now, settings_on_resume
@@ -239,14 +240,15 @@ def train(
             raise UsageError("--report: is about a single network: leave --members away")
     source = data_source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
-    request = Request(settings, load_splits(source), processes, outputs, size_limit)
-    if augment_picture is not None:
-        _draw_augmented(augment_picture, request)
     try:
-        if settings.members > 1:
-            train_ensemble(request, resume if ensemble is not None else None)
-        else:
-            train_one(request, resumed, report=report)
+        with made_ready(settings, processes):
+            request = Request(settings, load_splits(source), processes, outputs, size_limit)
+            if augment_picture is not None:
+                _draw_augmented(augment_picture, request)
+            if settings.members > 1:
+                train_ensemble(request, resume if ensemble is not None else None)
+            else:
+                train_one(request, resumed, report=report)
     except BrokenPipeError:  # nobody reads on: quiet, but whoever asks shall not think that it was trained
         sys.exit(PIPE_CLOSED)
 

@@ -14,6 +14,7 @@ from mnistnet.data.catalog import FASHION_MNIST, MNIST, class_names_of, dataset_
 from mnistnet.data.dataset import Found, Part, read_class_names, unsigned_bytes
 from mnistnet.data.idx import AnyArray, idx_header, read_idx
 from mnistnet.data.listing import names_in
+from mnistnet.engine.workers import on_threads
 from mnistnet.errors import DataError
 
 _NAME = re.compile(
@@ -42,8 +43,12 @@ def read_idx_folder(folder: Path) -> Found:
         DataError: the folder or one of the files cannot be used; the message begins with its path.
     """
     files = idx_files(folder)
-    train, train_files = _read_part(files["train-images"], files["train-labels"])
-    test, test_files = _read_part(files["test-images"], files["test-labels"])
+    (train, train_files), (test, test_files) = on_threads(
+        [
+            lambda: _read_part(files["train-images"], files["train-labels"]),
+            lambda: _read_part(files["test-images"], files["test-labels"]),
+        ]
+    )
     read = train_files + test_files
     known = {file.dataset for file in read if file.dataset}
     names = read_class_names(folder)

@@ -3,13 +3,8 @@
 Small networks spend much of a step in the interpreter, where threads stand in each other's way, so a
 training step is shared between *processes*. Each is a fresh interpreter that maps one block of shared
 memory and works in lock step with its parent; nothing is pickled and nothing is forked, so it works the
-same in scripts without a main guard, in notebooks, under pytest, and on Linux, macOS and Windows.
-
-- The block has no name in the file system (an anonymous memory file, an unlinked temporary file, or
-  Windows's own shared memory), so that nothing is left behind however the processes end.
-- A worker's standard input is its life line: the parent never writes to it after the start, and when the
-  parent ends, in whatever way, the operating system closes it and the worker leaves at once.
-- Workers are in a process group of their own: Ctrl-C reaches the parent alone, which then stops them.
+same in scripts without a main guard, in notebooks, under pytest, and on Linux, macOS and Windows. How they
+are started and ended is in ``crew``.
 """
 
 from __future__ import annotations
@@ -18,12 +13,9 @@ import contextlib
 import errno
 import importlib
 import json
-import mmap
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -32,12 +24,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from mnistnet.engine.arrays import AnyArray, Shape, aligned
+from mnistnet.engine.crew import Block, Crew, Process, take_crew
 from mnistnet.errors import WorkerError
 
 POLLS = 200  # looks at a counter before giving way to others: about 10 microseconds
@@ -49,29 +42,33 @@ IDLE_AFTER = (
 CHECK_INTERVAL = 0.05  # seconds between looks at whether the other processes live
 CACHE_LINE = 8  # words: two counters in one line would be torn between the cores
 
+T = TypeVar("T")
+
 OUT_OF_MEMORY = re.compile(
     rf"MemoryError|{re.escape(os.strerror(errno.ENOMEM))}|failed to map segment|OpenBLAS error: Memory"
 )
 """How Python, the operating system, its loader of libraries and OpenBLAS say it, in a worker's last line."""
 
-BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import mnistnet.engine.workers as w; w.child()"
-)
 
+def on_threads(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """What every task returns, the first run on the calling thread; errors are raised when all have ended.
 
-def on_threads(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run every task, the first on the calling thread; the first exception is raised when all have ended.
-
-    For long NumPy calls, which release the interpreter lock.
+    For long calls that release the interpreter lock, as NumPy's do.
     """
     if len(tasks) == 1:
-        tasks[0]()
-        return
+        return [tasks[0]()]
     with ThreadPoolExecutor(len(tasks) - 1) as pool:
-        futures = [pool.submit(task) for task in tasks[1:]]
-        tasks[0]()
-    for future in futures:
-        future.result()
+        others = [pool.submit(task) for task in tasks[1:]]
+        first = tasks[0]()
+    return [first, *(other.result() for other in others)]
+
+
+def meanwhile(task: Callable[[], T]) -> Callable[[], T]:
+    """Begin a task on another thread; what is returned waits for it, and returns or raises what it did."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(task)
+    pool.shutdown(wait=False)
+    return future.result
 
 
 def usable_cores() -> int:
@@ -133,39 +130,6 @@ def carve(buffer: Any, regions: Sequence[Region]) -> dict[str, AnyArray]:
         arrays[region.name] = np.ndarray(region.shape, region.dtype, buffer, offset)
         offset += region.nbytes
     return arrays
-
-
-class _Block:
-    """Shared memory without a name in the file system."""
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = max(1, nbytes)
-        self.tag = ""
-        self.fd = -1
-        if sys.platform == "win32":  # pragma: no cover (Windows has no files without a name)
-            self.tag = f"mnistnet-{os.getpid()}-{os.urandom(8).hex()}"
-            self.map = mmap.mmap(-1, self.nbytes, tagname=self.tag)
-            return
-        try:
-            self.fd = os.memfd_create("mnistnet")
-        except (AttributeError, OSError):  # not on macOS, nor in every sandbox
-            with tempfile.TemporaryFile() as file:
-                self.fd = os.dup(file.fileno())
-        os.ftruncate(self.fd, self.nbytes)
-        self.map = mmap.mmap(self.fd, self.nbytes)
-
-    @staticmethod
-    def attach(nbytes: int, fd: int, tag: str) -> mmap.mmap:
-        """The same memory in a worker."""
-        if sys.platform == "win32":  # pragma: no cover (as above)
-            return mmap.mmap(-1, nbytes, tagname=tag)
-        return mmap.mmap(fd, nbytes)
-
-    def close(self) -> None:
-        """Give up the file; the memory itself goes when the last array into it does."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
 
 
 class Rendezvous:
@@ -256,18 +220,18 @@ class Workers:
         self.ranks = ranks
         regions = [Region("rendezvous", (ranks * CACHE_LINE,), "int64"), *regions]
         nbytes = sum(region.nbytes for region in regions)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._logs: list[BinaryIO] = []
-        self._block: _Block | None = None
+        self._crew: Crew | None = None
         try:
             if ranks == 1:
                 self.arrays = carve(aligned((nbytes,), np.uint8), regions)
             else:
-                self._block = _Block(nbytes)
-                self.arrays = carve(self._block.map, regions)
+                self._crew = crew = take_crew()
+                crew.dismiss(keep=ranks - 1, patience=0.0)
+                self.arrays = carve(crew.block.allocate(nbytes), regions)
+                crew.start(ranks - 1, target.split(":")[0])
             self.rendezvous = Rendezvous(self.arrays["rendezvous"], 0, ranks, self.check)
             for rank in range(1, ranks):
-                self._start(rank, regions, target, spec)
+                crew.tell(rank - 1, self._order(rank, nbytes, regions, target, spec))
         except OSError as error:
             self.close()
             raise WorkerError(f"a worker process cannot be started: {error}; use --workers 1") from error
@@ -275,97 +239,70 @@ class Workers:
             self.close()
             raise
 
+    @property
+    def processes(self) -> Sequence[Process]:
+        """The other processes, rank 1 first."""
+        return self._crew.processes if self._crew is not None else ()
+
     def check(self) -> None:
         """Raise WorkerError if a worker has ended."""
-        for rank, process in enumerate(self._processes, start=1):
+        for index, process in enumerate(self.processes):
             code = process.poll()
             if code is not None:
+                assert self._crew is not None
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                lines = self._log_of(rank - 1)
+                lines = self._crew.said_by(index)
                 why = f": {lines[-1]}" if lines else ""
                 advice = "lower --batch-size, or use --workers 1; " if OUT_OF_MEMORY.search(why) else ""
                 raise WorkerError(
-                    f"worker {rank} of {self.ranks} {how}{why}; "
+                    f"worker {index + 1} of {self.ranks} {how}{why}; "
                     f"{advice}checkpoints already written are intact"
                 )
 
     def close(self) -> None:
         """End every worker and wait for it. The arrays stay valid."""
-        for process in self._processes:
-            assert process.stdin is not None
-            with contextlib.suppress(OSError):
-                process.stdin.close()  # the life line
-        for process in self._processes:
-            try:
-                process.wait(timeout=1.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for log in self._logs:
-            log.close()
-        self._processes.clear()
-        self._logs.clear()
-        if self._block is not None:
-            self._block.close()
+        if self._crew is not None:
+            self._crew.close()
         if hasattr(self, "rendezvous"):
             # its way back to here would keep the shared memory until Python looks for cycles
             self.rendezvous.check = lambda: None
 
-    def _start(self, rank: int, regions: Sequence[Region], target: str, spec: Mapping[str, Any]) -> None:
-        assert self._block is not None
-        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
-        self._logs.append(log)
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-c", BOOT, json.dumps([str(p) for p in sys.path])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=log,
-            pass_fds=() if self._block.fd < 0 else (self._block.fd,),
-            # one BLAS thread from the start: no pool of threads, none of its memory
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
-        self._processes.append(process)
-        order = {
+    def _order(
+        self, rank: int, nbytes: int, regions: Sequence[Region], target: str, spec: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What `child` reads."""
+        assert self._crew is not None
+        return {
             "rank": rank,
             "ranks": self.ranks,
-            "nbytes": self._block.nbytes,
-            "fd": self._block.fd,
-            "tag": self._block.tag,
+            "nbytes": nbytes,
+            "fd": self._crew.block.fd,
+            "tag": self._crew.block.tag,
             "regions": [[region.name, region.shape, region.dtype] for region in regions],
             "target": target,
             "spec": spec,
         }
-        assert process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended already: `check` says why
-            process.stdin.write(json.dumps(order, default=_numpy_as_json).encode() + b"\n")
-            process.stdin.flush()
-
-    def _log_of(self, index: int) -> list[str]:
-        log = self._logs[index]
-        log.seek(0)
-        return log.read().decode(errors="replace").strip().splitlines()
 
 
-def _numpy_as_json(value: Any) -> Any:
-    """What ``json`` does not know, if it is a number or an array of NumPy's."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON: {value!r:.60}")
+def child(module: str) -> NoReturn:
+    """A worker process: read the order, map the memory, run the target, and never outlive the parent.
 
-
-def child() -> NoReturn:
-    """A worker process: read the order, map the memory, run the target, and never outlive the parent."""
+    Args:
+        module: the target's; imported first, for the order may take its time.
+    """
     life_line = sys.stdin.buffer.raw  # type: ignore[union-attr]
-    order = json.loads(life_line.readline())
+    importlib.import_module(module)
+    line = life_line.readline()
+    if not line:  # nobody wants anything
+        os._exit(0)
+    order = json.loads(line)
 
     def leave_with_parent() -> None:
         life_line.read(1)  # returns when the parent closes it or is gone
         os._exit(0)
 
     threading.Thread(target=leave_with_parent, daemon=True).start()
-    memory = _Block.attach(order["nbytes"], order["fd"], order["tag"])
+    memory = Block.attach(order["nbytes"], order["fd"], order["tag"])
     arrays = carve(memory, [Region(name, tuple(shape), dtype) for name, shape, dtype in order["regions"]])
     rendezvous = Rendezvous(arrays["rendezvous"], order["rank"], order["ranks"])
     module, function = order["target"].split(":")

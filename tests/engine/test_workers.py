@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mnistnet.engine import crew as crew_module
 from mnistnet.engine import minibatch as minibatch_module
 from mnistnet.engine import workers as workers_module
 from mnistnet.engine.division import choose_workers
@@ -46,7 +47,7 @@ def start(model: str = "mlp", workers: int = 2, batch_size: int = 64) -> Minibat
 
 
 def processes_of(minibatches: Minibatches) -> list[subprocess.Popen]:
-    return minibatches._workers._processes
+    return minibatches._workers.processes
 
 
 def is_running(pid: int) -> bool:
@@ -262,7 +263,7 @@ def test_nothing_stays_open_and_closing_again_does_no_harm() -> None:
     before = open_files()
     workers = workers_module.Workers(2, [Region("a", (3,), "int8")], "test_workers:never", {})
     assert open_files() > before
-    (process,) = workers._processes
+    (process,) = workers.processes
     array = workers.arrays["a"]
     workers.close()
     assert process.returncode in (0, -signal.SIGKILL)  # at once, or not soon enough
@@ -276,9 +277,9 @@ def test_nothing_stays_open_and_closing_again_does_no_harm() -> None:
 
 @posix
 def test_a_worker_that_does_not_leave_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "BOOT", "import time; time.sleep(600)")
+    monkeypatch.setattr(crew_module, "BOOT", "import time; time.sleep(600)")
     workers = workers_module.Workers(2, [], "test_workers:never", {})
-    (process,) = workers._processes
+    (process,) = workers.processes
     began = time.monotonic()
     workers.close()
     assert 1 <= time.monotonic() - began < 10
@@ -288,7 +289,7 @@ def test_a_worker_that_does_not_leave_is_ended(monkeypatch: pytest.MonkeyPatch) 
 @posix
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_worker_that_ends_is_missed(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "BOOT", f"raise SystemExit({code})")
+    monkeypatch.setattr(crew_module, "BOOT", f"raise SystemExit({code})")
     workers = workers_module.Workers(3, [], "test_workers:never", {})
     try:
         with pytest.raises(
@@ -301,7 +302,7 @@ def test_a_worker_that_ends_is_missed(code: int, monkeypatch: pytest.MonkeyPatch
 
 @posix
 def test_a_worker_that_cannot_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(crew_module, "BOOT", "raise SystemExit('no such thing')")
     with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
         minibatches.step(1, 0, 64, 0.1)
 
@@ -315,8 +316,8 @@ def test_a_worker_that_ends_before_it_is_told_anything_says_why(monkeypatch: pyt
         process.wait()
         return process
 
-    monkeypatch.setattr(workers_module, "BOOT", "raise SystemExit('no such thing')")
-    monkeypatch.setattr(workers_module.subprocess, "Popen", end_first)
+    monkeypatch.setattr(crew_module, "BOOT", "raise SystemExit('no such thing')")
+    monkeypatch.setattr(crew_module.subprocess, "Popen", end_first)
     with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"), start() as minibatches:
         minibatches.step(1, 0, 64, 0.1)
 
@@ -331,7 +332,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen]:
         processes.append(popen(*arguments, **options))
         return processes[-1]
 
-    monkeypatch.setattr(workers_module.subprocess, "Popen", remember)
+    monkeypatch.setattr(crew_module.subprocess, "Popen", remember)
     return processes
 
 
@@ -357,10 +358,10 @@ def test_settings_that_are_no_json_end_what_was_started(started: list[subprocess
 
 
 def test_no_shared_memory_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none_left(_: int) -> None:
+    def none_left() -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(workers_module, "_Block", none_left)
+    monkeypatch.setattr(crew_module, "Block", none_left)
     with pytest.raises(WorkerError, match=r"cannot be started: .*No space left on device; use --workers 1"):
         workers_module.Workers(2, [], "test_workers:never", {})
 
@@ -391,7 +392,7 @@ def here(function: str, regions: list[Region], spec: dict) -> workers_module.Wor
 @posix
 def test_a_worker_whose_work_is_over_ends_well() -> None:
     workers = here("meet_once", [Region("said", (3,), "int64")], {"number": 5})
-    (process,) = workers._processes
+    (process,) = workers.processes
     workers.rendezvous.meet()
     assert workers.arrays["said"].tolist() == [1, 2, 5]
     assert process.wait(timeout=30) == 0
@@ -432,7 +433,7 @@ images = np.zeros((64, 1, 28, 28), np.uint8)
 m = Minibatches(build("mlp").initialize(0), images, np.zeros(64, np.int64), loss=SoftmaxCrossEntropy(),
                 optimizer=SGD(0.9), batch_size=64, workers=2)
 m.step(1, 0, 64, 0.1)
-print(m._workers._processes[0].pid, flush=True)
+print(m._workers.processes[0].pid, flush=True)
 while True:
     m.step(1, 0, 64, 0.1)
 """
