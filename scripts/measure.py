@@ -26,8 +26,9 @@ class Finished:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the checkout's package in reach of every child."""
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    """This process's, with the checkout's package in reach of every child, and compiled as an installed one is."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": str(ROOT)}
 
 
 def run_python(*arguments: str, watch_memory: bool = False) -> Finished:

@@ -9,7 +9,7 @@ from mnistnet.errors import DataError
 
 GZIP = b"\x1f\x8b"
 """The first bytes of every gzip file."""
-_GZIP_CHUNK = 1 << 18
+_GZIP_CHUNK = 1 << 16
 _GZIP_MAX_RATIO = 1032  # deflate cannot do better: 258 bytes from 2 bits
 
 
