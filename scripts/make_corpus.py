@@ -20,7 +20,7 @@ import onnx
 from checkout import ROOT
 from PIL import Image
 
-from mnistnet.cli.app import app
+from mnistnet.cli.app import command_line
 from mnistnet.data.csv_files import column_names
 from mnistnet.engine.arrays import PixelScale
 from mnistnet.engine.layers import layer_from_config
@@ -239,7 +239,7 @@ def trained() -> None:
                 "2",
             ]
             run = place / name
-            app(
+            command_line()(
                 ["train", *flags, *more, "--checkpoint-folder", str(run), "--workers", "1"],
                 standalone_mode=False,
             )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mnistnet.cli.app import app  # noqa: F401 (its module must import)
 from mnistnet.engine.layers import LAYER_KINDS
 from mnistnet.formats.checkpoint import load_architecture
 from mnistnet.models import MODELS, build

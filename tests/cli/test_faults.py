@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 
 from mnistnet.cli import main
-from mnistnet.cli.app import app
+from mnistnet.cli.app import command_line
 from mnistnet.cli.resume import find_resumed
 from mnistnet.data import write_idx
 from mnistnet.formats.checkpoint import load_checkpoint
@@ -73,7 +73,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Command:
     """The command line, in this process; what takes longest, to put it together, is done once."""
-    monkeypatch.setattr("mnistnet.cli.app.app", get_command(app))
+    whole = get_command(command_line())
+    monkeypatch.setattr("mnistnet.cli.app.command_line", lambda _wanted: whole)
 
     def run(*words: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["mnistnet", *words])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistnet.cli.app import app
+from mnistnet.cli.app import command_line
 from mnistnet.data.idx import read_idx
 from mnistnet.formats.checkpoint import load_checkpoint
 from mnistnet.training.runs import lock
@@ -370,7 +370,7 @@ def test_every_setting_has_a_flag_or_comes_from_files() -> None:
 
     from mnistnet.cli.train import FROM_FILES
 
-    names = {parameter.name for parameter in get_command(app).commands["train"].params}
+    names = {parameter.name for parameter in get_command(command_line()).commands["train"].params}
     assert set(Settings().__dataclass_fields__) - names == set(FROM_FILES)
 
 

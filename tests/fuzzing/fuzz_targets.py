@@ -20,7 +20,7 @@ from fuzz_mutations import Mutation
 from PIL import Image
 from typer.main import get_command
 
-from mnistnet.cli.app import app
+from mnistnet.cli.app import command_line
 from mnistnet.cli.model_file import read_model
 from mnistnet.cli.resume import find_resumed
 from mnistnet.data.dataset import Dataset
@@ -188,7 +188,7 @@ def _print_config(path: Path) -> None:
 
 @cache
 def _command() -> Any:
-    return get_command(app)
+    return get_command(command_line())
 
 
 def _train(arguments: list[str]) -> str:
