@@ -26,7 +26,7 @@ class Finished:
 
 
 def environment() -> dict[str, str]:
-    """This process's, with the checkout's package in reach of every child, compiled as an installed one is."""
+    """This process's, with the checkout's package in reach of every child, compiled as if installed."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "PYTHONPATH": str(ROOT)}
 

@@ -163,9 +163,9 @@ def test_no_images_no_predictions(name, dtype):
     assert predictions.dtype == np.float32
 
 
-@pytest.mark.parametrize("n", [1, 31, 32, 33, 64, 65])
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 64, 65, 255, 256, 257, 300])
 def test_every_image_has_its_own_row(n):
-    """Shards and the remainder: a prediction stands where its image stood."""
+    """256 at once, then 32, then the remainder: a prediction stands where its image stood."""
     network = Network([Flatten(), Dense(2)], (1, 2, 2), np.float64).initialize(0)
     images = np.random.default_rng(0).standard_normal((n, 1, 2, 2))
     weight, bias = network.parameters()["1.weight"], network.parameters()["1.bias"]
@@ -259,9 +259,9 @@ def test_images_out():
 
 @pytest.mark.parametrize(("threads", "used"), [(0, 1), (1, 1), (2, 2), (3, 3), (64, 3)])
 def test_any_number_of_threads_gives_the_same_bits(threads, used, monkeypatch):
-    """As many as are asked for, with four shards at least for each."""
+    """As many as are asked for, with four times 96 images at least for each."""
     network = models.build("rsnet").initialize(threads)
-    images = np.random.default_rng(threads).integers(0, 256, (64 * 13 + 7, 1, 28, 28), np.uint8)
+    images = np.random.default_rng(threads).integers(0, 256, (96 * 13 + 7, 1, 28, 28), np.uint8)
     expected = network.predict(images)
     counts = []
 
