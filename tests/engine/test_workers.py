@@ -261,7 +261,7 @@ def test_nothing_stays_open_and_closing_again_does_no_harm() -> None:
         minibatches.step(1, 0, 64, 0.1)
     gc.collect()
     before = open_files()
-    workers = workers_module.Workers(2, [Region("a", (3,), "int8")], "test_workers:never", {})
+    workers = here("sleep_on", [Region("a", (3,), "int8")], {})
     assert open_files() > before
     (process,) = workers.processes
     array = workers.arrays["a"]
@@ -372,6 +372,10 @@ def fail_at_once(*_: object) -> None:
 
 def fail_to_map(*_: object) -> None:
     raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def sleep_on(*_: object) -> None:
+    time.sleep(600)
 
 
 def meet_once(rank: int, ranks: int, spec: dict, arrays: dict, rendezvous: Rendezvous) -> None:
