@@ -1,6 +1,6 @@
 """``python -m mnistnet``."""
 
-from mnistnet.cli import main
+from mnistnet.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

@@ -273,7 +273,9 @@ def loaded_by(code: str) -> set[str]:
         check=True,
         timeout=60,
     )
-    return set(done.stderr.rpartition("loaded ")[2].split())
+    _, said, found = done.stderr.rpartition("loaded ")
+    assert said
+    return set(found.split())
 
 
 def test_the_probe_sees_what_is_loaded():
@@ -304,10 +306,11 @@ def test_importing_is_light(module):
 def test_help_is_light(arguments):
     """Help, the version and a wrong command load nothing heavy."""
     code = f"""
-import runpy, sys
+import sys
+from mnistnet.cli import main
 sys.argv = ["mnistnet", *{arguments!r}]
 try:
-    runpy.run_module("mnistnet", run_name="__main__")
+    main()
 except SystemExit:
     pass
 """

@@ -157,8 +157,8 @@ class Minibatches:
             stack.callback(self._workers.close)
             arrays = self._workers.arrays
             if workers > 1:
-                arrays["targets"][...] = targets
-                arrays["rows"][...] = rows
+                self._workers.fill("targets", targets)
+                self._workers.fill("rows", rows)
             else:
                 arrays |= {"targets": targets, "rows": rows}
             arrays["vector"][...] = network.vector

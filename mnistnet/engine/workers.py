@@ -239,6 +239,26 @@ class Workers:
             self.close()
             raise
 
+    def fill(self, name: str, values: AnyArray) -> None:
+        """Give an array its first content: through the file, in half the time that untouched memory takes.
+
+        Raises:
+            WorkerError: there is no room for it.
+        """
+        array = self.arrays[name]
+        fd = -1 if self._crew is None else self._crew.block.fd
+        if fd < 0 or not values.flags.c_contiguous or values.dtype != array.dtype:
+            array[...] = values
+            return
+        left = memoryview(values.data).cast("B")
+        offset = array.ctypes.data - self.arrays["rendezvous"].ctypes.data
+        try:
+            while left:
+                done = os.pwrite(fd, left, offset)
+                left, offset = left[done:], offset + done
+        except OSError as error:
+            raise WorkerError(f"shared memory cannot be had: {error}; use --workers 1") from error
+
     @property
     def processes(self) -> Sequence[Process]:
         """The other processes, rank 1 first."""

@@ -200,11 +200,18 @@ class RunFolder:
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.folder / name
-        if not self.folder.is_dir():
-            raise OutputError(f"{path}: cannot save: the run's folder was removed")
-        write_atomically(path, data)
+        try:
+            self._check_folder(path)
+            write_atomically(path, data)
+        except OutputError:
+            self._check_folder(path)  # it may have gone just now
+            raise
         self._written.add(path)
         return path
+
+    def _check_folder(self, path: Path) -> None:
+        if not self.folder.is_dir():
+            raise OutputError(f"{path}: cannot save: the run's folder was removed")
 
     def _remove(self, older: Path) -> None:
         try:

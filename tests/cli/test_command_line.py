@@ -74,3 +74,35 @@ def test_shell_completion_can_be_shown(mnistnet: Mnistnet, monkeypatch: pytest.M
     result = mnistnet("--show-completion", "bash")
     assert result.code == 0
     assert "_MNISTNET_COMPLETE" in result.out.upper() or "complete" in result.out
+
+
+ENDING = """
+import atexit, sys, threading
+from mnistnet.cli import command
+{before}
+atexit.register(print, "last words")
+sys.argv = ["mnistnet", *{words!r}]
+try:
+    command()
+finally:
+    print("taken apart")
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "before", "code", "said"),
+    [
+        (["--version"], "", 0, ["last words"]),
+        (["nonsense"], "", 2, ["last words"]),
+        # whoever watches sees it end as any other
+        (["--version"], "sys.setprofile(lambda *_: None)", 0, ["taken apart", "last words"]),
+    ],
+)
+def test_the_process_ends_at_once_but_not_before_its_last_words(
+    words: list[str], before: str, code: int, said: list[str]
+) -> None:
+    program = ENDING.format(before=before, words=words)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    version = [f"mnistnet {package.__version__}"] if "--version" in words else []
+    assert done.stdout.splitlines() == [*version, *said]

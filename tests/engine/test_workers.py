@@ -1,5 +1,6 @@
 """Processes and threads: they meet, they end, they leave nothing behind."""
 
+import contextlib
 import errno
 import gc
 import os
@@ -364,6 +365,37 @@ def test_no_shared_memory_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(crew_module, "Block", none_left)
     with pytest.raises(WorkerError, match=r"cannot be started: .*No space left on device; use --workers 1"):
         workers_module.Workers(2, [], "test_workers:never", {})
+
+
+def test_an_array_is_filled_through_the_file_or_through_memory() -> None:
+    with contextlib.closing(
+        here("sleep_on", [Region("a", (1000, 30), "int8"), Region("b", (3, 2), "f4")], {})
+    ) as w:
+        values = np.arange(30_000).astype(np.int8).reshape(1000, 30)
+        w.fill("a", values)
+        np.testing.assert_array_equal(w.arrays["a"], values)
+        w.fill("a", values[::-1])  # not one after the other
+        np.testing.assert_array_equal(w.arrays["a"], values[::-1])
+        w.fill("b", np.arange(6).reshape(3, 2))  # of another type
+        assert w.arrays["b"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    alone = workers_module.Workers(1, [Region("a", (1000, 30), "int8")], "test_workers:never", {})
+    alone.fill("a", values)
+    np.testing.assert_array_equal(alone.arrays["a"], values)
+
+
+@posix
+def test_shared_memory_that_runs_out_while_it_is_filled_is_an_error_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, started: list[subprocess.Popen]
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(workers_module.os, "pwrite", full)
+    with pytest.raises(
+        WorkerError, match=r"memory cannot be had: .*No space left on device; use --workers 1"
+    ):
+        start()
+    assert started[0].returncode is not None
 
 
 def fail_at_once(*_: object) -> None:

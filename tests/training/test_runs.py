@@ -220,6 +220,24 @@ def test_a_removed_folder_is_said(tmp_path: Path) -> None:
     assert len((tmp_path / "loss.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
+def test_a_folder_that_goes_between_a_look_and_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    write = runs.write_atomically
+
+    def late(path: Path, data: bytes) -> None:
+        shutil.rmtree(folder)
+        write(path, data)
+
+    with RunFolder(folder) as run:
+        monkeypatch.setattr(runs, "write_atomically", late)
+        with pytest.raises(
+            OutputError, match=r"checkpoint_1\.json: cannot save: the run's folder was removed"
+        ):
+            run.save(a_checkpoint(), 1)
+
+
 def test_a_lock_file_that_was_swapped_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last owner removed it between our opening and our locking."""
     take, calls = runs._take, []
