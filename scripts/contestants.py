@@ -414,8 +414,9 @@ class _TorchTraining(Training):
     def one(self, first: int) -> tuple[float, float]:
         started = time.perf_counter()
         index = self.order[first : first + self.case.batch]
-        x = self.images[index].to(self.torch.float32).div_(255).contiguous(memory_format=self.layout)
-        y = self.labels[index]
+        chosen = self.images.index_select(0, index)  # takes half as long as images[index]
+        x = chosen.to(self.torch.float32).div_(255).contiguous(memory_format=self.layout)
+        y = self.labels.index_select(0, index)
         ready = time.perf_counter()
         self.optimizer.zero_grad()
         loss = self.loss_of(x, y)

@@ -86,9 +86,10 @@ def main() -> None:
             progress = done / (steps * args.nb_epochs)
             for group in optimizer.param_groups:
                 group["lr"] = args.learning_rate * (one_cycle if args.fast else cosine)(progress)
-            x = images[index].to(torch.float32).div_(255).contiguous(memory_format=layout)
+            chosen = images.index_select(0, index)  # takes half as long as images[index]
+            x = chosen.to(torch.float32).div_(255).contiguous(memory_format=layout)
             optimizer.zero_grad()
-            loss = functional.cross_entropy(model(x), labels[index])
+            loss = functional.cross_entropy(model(x), labels.index_select(0, index))
             loss.backward()
             optimizer.step()
             total += loss.detach() * len(index)
