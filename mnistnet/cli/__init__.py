@@ -32,7 +32,7 @@ def command() -> NoReturn:
     try:
         main()
     except SystemExit as stop:
-        if sys.gettrace() is not None or sys.getprofile() is not None or not isinstance(stop.code, int):
+        if _is_watched() or not isinstance(stop.code, int):
             raise
         code = stop.code
     atexit._run_exitfuncs()  # noqa: SLF001 (it has no public name)
@@ -40,3 +40,10 @@ def command() -> NoReturn:
         with contextlib.suppress(OSError, ValueError):  # said already, or closed
             stream.flush()
     os._exit(code)
+
+
+def _is_watched() -> bool:
+    monitoring = getattr(sys, "monitoring", None)  # where profilers and debuggers sit from Python 3.12 on
+    if monitoring is not None and any(monitoring.get_tool(tool) is not None for tool in range(6)):
+        return True
+    return sys.gettrace() is not None or sys.getprofile() is not None

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mnistnet.training.settings import Settings
 
 
 @contextlib.contextmanager
-def made_ready(settings: Settings, workers: int | None) -> Iterator[None]:
-    """Start the worker processes that these settings will want, and import what comes later anyway.
+def made_ready(settings: Settings, workers: int | None) -> Iterator[Callable[[], None]]:
+    """Start the worker processes that these settings will want, and import what comes after the data.
 
     Args:
         settings: of the training.
         workers: how many processes were asked for, if any were.
+
+    Yields:
+        What waits for the imports; to be called before anything else is imported.
     """
+    # what reading needs is imported here: a package that two threads enter at once, one by way of a module
+    # in it, may lock both out
+    import mnistnet.data.pictures.planes
+    import mnistnet.data.sources  # noqa: F401
     from mnistnet.engine.crew import started_ahead
     from mnistnet.engine.workers import meanwhile
 
     with started_ahead(_processes(settings, workers), "mnistnet.engine.minibatch"):
-        meanwhile(_import)  # an error in it comes again where the import is needed
-        yield
+        imported = meanwhile(_import)
+
+        def wait() -> None:
+            with contextlib.suppress(Exception):  # it comes again where the import is needed
+                imported()
+
+        yield wait
 
 
 def _processes(settings: Settings, workers: int | None) -> int:

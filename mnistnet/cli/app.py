@@ -18,7 +18,7 @@ INTERRUPTED = 130
 OUT_OF_MEMORY = "out of memory; lower --batch-size, or use --limit"
 COMMANDS = (
     *("train", "run", "evaluate", "info", "bench"),
-    *("export", "data", "import", "verify", "reconstruct"),
+    *("export", "import", "verify", "reconstruct", "data"),
 )
 """In the order of ``--help``."""
 
@@ -82,6 +82,8 @@ def _add(app: typer.Typer, name: str) -> None:
             from mnistnet.cli.reconstruct import reconstruct
 
             app.command()(reconstruct)
+        case _:
+            raise ValueError(name)
 
 
 def _print_version(wanted: bool) -> None:

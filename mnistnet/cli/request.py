@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,15 +38,13 @@ class TrainingData:
     """All training images, before any were taken away for validation."""
     training: Dataset
     validation: Dataset | None
-    fingerprint: Callable[[], str]
-    """Gives the training images' `Dataset.fingerprint`, which is found meanwhile."""
 
     def facts(self) -> dict[str, Any]:
         """What a checkpoint says of it."""
         return {
             "train_images": len(self.training),
             "validation_images": 0 if self.validation is None else len(self.validation),
-            "data": self.fingerprint(),
+            "data": self.training.fingerprint,
         }
 
 
@@ -115,8 +112,6 @@ def _warn_of_light_grounds(source: Path, training: Dataset) -> None:
 
 def _divide(splits: Splits, settings: Settings) -> TrainingData:
     """Take the images that are not wanted, and those for validation, away from the training images."""
-    from mnistnet.engine.workers import meanwhile
-
     if settings.limit is not None and settings.limit > len(splits.train):
         raise UsageError(f"--limit: {settings.limit} exceeds the {len(splits.train)} training images")
     training = splits.train if settings.limit is None else splits.train.first(settings.limit)
@@ -125,7 +120,7 @@ def _divide(splits: Splits, settings: Settings) -> TrainingData:
         training, validation = training.split(settings.validation_split, settings.seed)
     if settings.batch_size > len(training):
         raise DataError(f"--batch-size: {settings.batch_size} exceeds the {len(training)} training images")
-    return TrainingData(splits.train, training, validation, meanwhile(lambda: training.fingerprint))
+    return TrainingData(splits.train, training, validation)
 
 
 def first_classifier(request: Request, resumed: Resumed | None) -> Classifier:

@@ -241,8 +241,9 @@ def train(
     source = data_source(settings)
     _refuse_inputs_as_outputs(source, settings, loss_csv_path)
     try:
-        with made_ready(settings, processes):
+        with made_ready(settings, processes) as wait_for_imports:
             request = Request(settings, load_splits(source), processes, outputs, size_limit)
+            wait_for_imports()
             if augment_picture is not None:
                 _draw_augmented(augment_picture, request)
             if settings.members > 1:

@@ -148,6 +148,7 @@ class _Run:
 def _run(request: Request, classifier: Classifier, resumed: Resumed | None) -> _Run:
     """Train in a folder, until the end or a signal."""
     from mnistnet.cli.recorder import Recorder
+    from mnistnet.engine.workers import meanwhile
     from mnistnet.training.runs import new_folder
     from mnistnet.training.trainer import Trainer
 
@@ -166,7 +167,8 @@ def _run(request: Request, classifier: Classifier, resumed: Resumed | None) -> _
             classifier, settings.config(request.workers), None if resumed is None else resumed.state
         )
         architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
-        recorder = Recorder(run, trainer, settings, images.facts, architecture)
+        # they are a checksum of all images, which the first checkpoint wants
+        recorder = Recorder(run, trainer, settings, meanwhile(images.facts), architecture)
         _announce(trainer, images, resumed)
         saved, stopped = _train(trainer, recorder, images, outputs.stride)
         return _Run(run.folder, run.csv_path, saved, trainer.best, _why_it_ended(trainer), stopped)

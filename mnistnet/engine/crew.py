@@ -84,24 +84,30 @@ class Crew:
         """
         while len(self.processes) < count:
             log = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+            try:
+                self.processes.append(self._started(module, log))
+            except BaseException:
+                log.close()
+                raise
             self._logs.append(log)
-            process: Process = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT, json.dumps([str(p) for p in sys.path]), module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                pass_fds=() if self.block.fd < 0 else (self.block.fd,),
-                # one BLAS thread from the start: no pool of threads, none of its memory
-                env={
-                    **os.environ,
-                    "OPENBLAS_NUM_THREADS": "1",
-                    "OMP_NUM_THREADS": "1",
-                    "MKL_NUM_THREADS": "1",
-                },
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-            )
-            self.processes.append(process)
+
+    def _started(self, module: str, log: BinaryIO) -> Process:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", BOOT, json.dumps([str(p) for p in sys.path]), module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            pass_fds=() if self.block.fd < 0 else (self.block.fd,),
+            # one BLAS thread from the start: no pool of threads, none of its memory
+            env={
+                **os.environ,
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+                "MKL_NUM_THREADS": "1",
+            },
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
 
     def tell(self, index: int, order: Mapping[str, Any]) -> None:
         """What a process is to do."""
@@ -151,7 +157,9 @@ _ahead: list[Crew] = []
 
 def take_crew() -> Crew:
     """The crew that was started ahead, or a new one without processes."""
-    return _ahead.pop() if _ahead else Crew()
+    with contextlib.suppress(IndexError):
+        return _ahead.pop()
+    return Crew()
 
 
 @contextlib.contextmanager
@@ -159,17 +167,16 @@ def started_ahead(count: int, module: str) -> Iterator[None]:
     """Start worker processes now, while something else is done; the next `Workers` takes them over.
 
     Args:
-        count: how many; too few or too many do no harm.
+        count: how many; `Workers` starts who is missing, and sends home who is too many.
         module: that of their ``target``, which they import at once.
     """
     if count < 1 or _ahead:
         yield
         return
-    with contextlib.suppress(OSError):  # `Workers` says it if there cannot be one
-        crew = Crew()
-        _ahead.append(crew)
-        crew.start(count, module)
     try:
+        with contextlib.suppress(OSError):  # `Workers` says it if there cannot be one
+            _ahead.append(Crew())
+            _ahead[0].start(count, module)
         yield
     finally:
         while _ahead:  # nobody came for them

@@ -28,8 +28,9 @@ SMALL_SHARD_BYTES = 64 * 1024
 """Networks with a larger activation than this an image work on shards of half the size, to stay in L2."""
 
 PREDICTED_BYTES = 2_400_000
-"""What the largest layer of a prediction may fill: with more, images fall out of the L2 cache; with less,
-threads wait for each other between calls. Measured on 10,000 images with rsnet, lenet, mlp and sigmoid."""
+"""What the input and the output of the largest layer of a prediction may fill, unless that is less than
+`SHARD_SIZE` images: with more, images fall out of the L2 cache; with less, threads wait for each other
+between calls. Measured on 10,000 images with rsnet, lenet, mlp and sigmoid."""
 MOST_PREDICTED = 8 * SHARD_SIZE
 """More images at once gain nothing."""
 

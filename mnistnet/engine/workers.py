@@ -1,4 +1,4 @@
-"""Processes and threads: the only concurrency in the package.
+"""Threads, and processes that work in lock step: with ``crew`` the only concurrency in the package.
 
 Small networks spend much of a step in the interpreter, where threads stand in each other's way, so a
 training step is shared between *processes*. Each is a fresh interpreter that maps one block of shared
@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -42,6 +43,8 @@ IDLE_AFTER = (
 CHECK_INTERVAL = 0.05  # seconds between looks at whether the other processes live
 CACHE_LINE = 8  # words: two counters in one line would be torn between the cores
 
+MOST_WRITTEN = 1 << 30  # bytes in one go: macOS takes no 2 GiB
+
 T = TypeVar("T")
 
 OUT_OF_MEMORY = re.compile(
@@ -51,22 +54,33 @@ OUT_OF_MEMORY = re.compile(
 
 
 def on_threads(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """What every task returns, the first run on the calling thread; errors are raised when all have ended.
+    """What every task returns, the first run on the calling thread; an error is raised when all have ended.
 
-    For long calls that release the interpreter lock, as NumPy's do.
+    For long calls that release the interpreter lock, as NumPy's do. The first task's error is raised before
+    the others'.
     """
-    if len(tasks) == 1:
-        return [tasks[0]()]
-    with ThreadPoolExecutor(len(tasks) - 1) as pool:
-        others = [pool.submit(task) for task in tasks[1:]]
-        first = tasks[0]()
-    return [first, *(other.result() for other in others)]
+    results: list[T] = []
+    errors: list[BaseException] = []
+    for result in (tasks[0], *[meanwhile(task) for task in tasks[1:]]):
+        try:
+            results.append(result())
+        except BaseException as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return results
 
 
 def meanwhile(task: Callable[[], T]) -> Callable[[], T]:
-    """Begin a task on another thread; what is returned waits for it, and returns or raises what it did."""
+    """Begin a task on another thread; what is returned waits for it, and returns or raises what it did.
+
+    Where the system has no thread to give, the task is done when its result is asked for.
+    """
     pool = ThreadPoolExecutor(1)
-    future = pool.submit(task)
+    try:
+        future = pool.submit(task)
+    except RuntimeError:
+        return cache(task)
     pool.shutdown(wait=False)
     return future.result
 
@@ -223,6 +237,7 @@ class Workers:
         self._crew: Crew | None = None
         try:
             if ranks == 1:
+                take_crew().close()  # whoever was started ahead is not wanted
                 self.arrays = carve(aligned((nbytes,), np.uint8), regions)
             else:
                 self._crew = crew = take_crew()
@@ -254,7 +269,7 @@ class Workers:
         offset = array.ctypes.data - self.arrays["rendezvous"].ctypes.data
         try:
             while left:
-                done = os.pwrite(fd, left, offset)
+                done = os.pwrite(fd, left[:MOST_WRITTEN], offset)
                 left, offset = left[done:], offset + done
         except OSError as error:
             raise WorkerError(f"shared memory cannot be had: {error}; use --workers 1") from error

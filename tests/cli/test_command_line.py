@@ -3,10 +3,13 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import mnistnet as package
+from mnistnet.cli.app import COMMANDS, command_line
 
 from .conftest import Mnistnet
 
@@ -106,3 +109,22 @@ def test_the_process_ends_at_once_but_not_before_its_last_words(
     assert done.returncode == code, done.stderr
     version = [f"mnistnet {package.__version__}"] if "--version" in words else []
     assert done.stdout.splitlines() == [*version, *said]
+
+
+def test_a_profile_is_printed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cProfile", "-m", "mnistnet", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "function calls" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_is_wanted_is_there_alone(name: str) -> None:
+    alone = get_command(command_line(name))
+    assert list(alone.commands) == [name]
+    everything = get_command(command_line("nonsense"))
+    assert list(everything.commands) == list(COMMANDS)

@@ -1,6 +1,7 @@
 """Worker processes that are started before there is work for them."""
 
 import contextlib
+import errno
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
 from mnistnet.engine.workers import Region, Workers
+from mnistnet.errors import WorkerError
 from mnistnet.models import build
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="pipes that close are POSIX's")
@@ -29,7 +31,7 @@ def of_the_crew_ahead() -> list[subprocess.Popen]:
 def test_the_next_workers_take_over_what_was_started_ahead() -> None:
     with started_ahead(1, "mnistnet.engine.workers"):
         (process,) = of_the_crew_ahead()
-        with contextlib.closing(Workers(2, [], "time:sleep", {})) as workers:
+        with contextlib.closing(Workers(2, [], "builtins:print", {})) as workers:
             assert list(workers.processes) == [process]
             assert not crew_module._ahead
     assert process.returncode is not None
@@ -41,7 +43,7 @@ def test_too_many_are_sent_home_and_missing_ones_are_started(ahead: int, wanted:
     with started_ahead(ahead, MODULE):
         first = of_the_crew_ahead()
         with contextlib.closing(
-            Workers(wanted + 1, [Region("a", (3,), "int8")], "time:sleep", {})
+            Workers(wanted + 1, [Region("a", (3,), "int8")], "builtins:print", {})
         ) as workers:
             there = list(workers.processes)
             assert len(there) == wanted
@@ -56,6 +58,50 @@ def test_whoever_is_not_wanted_is_ended() -> None:
         processes = of_the_crew_ahead()
         assert all(process.poll() is None for process in processes)
     assert all(process.returncode is not None for process in processes)
+    assert not crew_module._ahead
+
+
+def test_work_for_one_process_sends_home_whoever_was_started_ahead() -> None:
+    with started_ahead(1, MODULE):
+        (process,) = of_the_crew_ahead()
+        alone = Workers(1, [Region("a", (3,), "int8")], "builtins:print", {})
+        assert process.returncode is not None
+        alone.close()
+
+
+def test_one_that_could_not_be_started_leaves_no_log_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the next one's would be taken for that of another."""
+    popen = subprocess.Popen
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with contextlib.ExitStack() as stack:
+        monkeypatch.setattr(subprocess, "Popen", fail)
+        stack.enter_context(started_ahead(1, MODULE))
+        monkeypatch.setattr(subprocess, "Popen", popen)
+        monkeypatch.setattr(crew_module, "BOOT", "raise SystemExit('no such thing')")
+        workers = stack.enter_context(contextlib.closing(Workers(2, [], "builtins:print", {})))
+        with pytest.raises(WorkerError, match="ended with exit code 1: no such thing"):
+            workers.rendezvous.await_others()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_while_they_start_ends_them(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = subprocess.Popen, []
+
+    def interrupted(*arguments: object, **options: object) -> subprocess.Popen:
+        if started:
+            raise error
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(error), started_ahead(2, MODULE):
+        pass
+    assert started[0].returncode is not None
     assert not crew_module._ahead
 
 

@@ -21,7 +21,7 @@ from mnistnet.engine.division import choose_workers
 from mnistnet.engine.losses import SoftmaxCrossEntropy
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.optimizers import SGD
-from mnistnet.engine.workers import Region, Rendezvous, carve, on_threads, usable_cores
+from mnistnet.engine.workers import Region, Rendezvous, carve, meanwhile, on_threads, usable_cores
 from mnistnet.errors import WorkerError
 from mnistnet.models import build
 
@@ -66,6 +66,29 @@ def test_every_task_runs_on_threads_and_an_error_comes_out() -> None:
 
     with pytest.raises(ValueError, match="from a thread"):
         on_threads([lambda: None, fail])
+
+
+def test_an_error_is_raised_when_all_tasks_have_ended_the_first_one_before_others() -> None:
+    done = []
+
+    def fail(number: int) -> None:
+        raise ValueError(f"task {number}")
+
+    with pytest.raises(ValueError, match="task 0"):
+        on_threads([lambda: fail(0), lambda: fail(1), lambda: done.append(time.sleep(0.1))])
+    assert done == [None]
+
+
+def test_without_a_thread_to_be_had_tasks_are_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    assert on_threads([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+    done = []
+    result = meanwhile(lambda: done.append(7) or len(done))
+    assert not done
+    assert [result(), result()] == [1, 1]  # once
 
 
 def test_arrays_are_carved_apart_on_cache_lines() -> None:
