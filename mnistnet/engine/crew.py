@@ -50,7 +50,7 @@ class Block:
 
     def allocate(self, nbytes: int) -> mmap.mmap:
         """So many bytes of it, all zero."""
-        if self.fd >= 0:
+        if self.fd >= 0:  # pragma: no branch (Windows has no file)
             os.ftruncate(self.fd, nbytes)
         return self.attach(nbytes, self.fd, self.tag)
 
