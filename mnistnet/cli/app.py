@@ -26,8 +26,8 @@ COMMANDS = (
 def command_line(wanted: str | None = None) -> typer.Typer:
     """The command line, with the one command that is wanted; with all of them where that is not one.
 
-    Typer looks at every parameter of every command there is, and each command imports what it needs: a third
-    of the time that a command takes to start.
+    Typer looks at every parameter of every command there is, and each command imports what it needs: with all
+    of them ``mnistnet run`` takes a tenth longer.
     """
     app = typer.Typer(
         name="mnistnet",

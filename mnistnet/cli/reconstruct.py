@@ -460,7 +460,8 @@ def _learn_and_draw(asked: _Asked, outputs: _Outputs, resumed: Resumed | None) -
     ) as run:
         state = None if resumed is None else resumed.state
         trainer = Trainer(classifier, settings.config(asked.workers), state)
-        recorder = Recorder(run, trainer, settings, lambda: asked.facts)
+        facts = asked.facts  # a checksum of all pixels: found once, not at every save
+        recorder = Recorder(run, trainer, settings, lambda: facts)
         _announce(trainer, asked, resumed)
         saved = _learn(trainer, recorder, easel, asked.points, outputs.stride)
     _write_drawing(network, raster.size, asked.size, outputs.drawing)

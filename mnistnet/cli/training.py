@@ -167,7 +167,7 @@ def _run(request: Request, classifier: Classifier, resumed: Resumed | None) -> _
             classifier, settings.config(request.workers), None if resumed is None else resumed.state
         )
         architecture = Path(settings.model).read_bytes() if settings.model.endswith(".json") else None
-        # they are a checksum of all images, which the first checkpoint wants
+        # a checksum of all images is in them: it is found during the first steps
         recorder = Recorder(run, trainer, settings, meanwhile(images.facts), architecture)
         _announce(trainer, images, resumed)
         saved, stopped = _train(trainer, recorder, images, outputs.stride)

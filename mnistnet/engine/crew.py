@@ -162,6 +162,14 @@ def take_crew() -> Crew:
     return Crew()
 
 
+def dismiss_ahead() -> None:
+    """End a crew that was started ahead and that nobody will come for."""
+    while _ahead:
+        crew = _ahead.pop()
+        crew.dismiss(patience=0.0)
+        crew.close()
+
+
 @contextlib.contextmanager
 def started_ahead(count: int, module: str) -> Iterator[None]:
     """Start worker processes now, while something else is done; the next `Workers` takes them over.
@@ -179,10 +187,7 @@ def started_ahead(count: int, module: str) -> Iterator[None]:
             _ahead[0].start(count, module)
         yield
     finally:
-        while _ahead:  # nobody came for them
-            crew = _ahead.pop()
-            crew.dismiss(patience=0.0)
-            crew.close()
+        dismiss_ahead()
 
 
 def _numpy_as_json(value: Any) -> Any:

@@ -156,13 +156,17 @@ class Network:
         """What a plan needs to know."""
         return Blueprint(self.layers, self.input_shape, self.dtype, pixels)
 
+    @property
+    def _largest_bytes(self) -> int:
+        """Of the largest activation of one image."""
+        return max(prod(shape) for shape in self.shapes) * self.dtype.itemsize
+
     def shard_size(self, batch_size: int) -> int:
         """How many images are worked on at once: by the network and the batch only, never by the workers.
 
         So the same seed gives the same bits with any number of workers.
         """
-        largest = max(prod(shape) for shape in self.shapes) * self.dtype.itemsize
-        size = SHARD_SIZE // 2 if largest > SMALL_SHARD_BYTES else SHARD_SIZE
+        size = SHARD_SIZE // 2 if self._largest_bytes > SMALL_SHARD_BYTES else SHARD_SIZE
         # two shards at least, for two workers; not so many that gradients outweigh images
         while batch_size >= 4 * size and (
             size * self.multiply_adds < LEAST_WORK or batch_size > size * MOST_SHARDS
@@ -172,9 +176,8 @@ class Network:
 
     def _images_at_once(self) -> int:
         """How many images a prediction works on: whole shards, as many as `PREDICTED_BYTES` hold."""
-        largest = max(prod(shape) for shape in self.shapes) * self.dtype.itemsize
         # a layer's input and output, or what it is lowered to, are there together
-        fit = PREDICTED_BYTES // (2 * largest)
+        fit = PREDICTED_BYTES // (2 * self._largest_bytes)
         return max(SHARD_SIZE, min(fit // SHARD_SIZE * SHARD_SIZE, MOST_PREDICTED))
 
     def predict(self, images: AnyArray, *, pixels: PixelScale = UNIT_SCALE, threads: int = 1) -> FloatArray:

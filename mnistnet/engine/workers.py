@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mnistnet.engine.arrays import AnyArray, Shape, aligned
-from mnistnet.engine.crew import Block, Crew, Process, take_crew
+from mnistnet.engine.crew import Block, Crew, Process, dismiss_ahead, take_crew
 from mnistnet.errors import WorkerError
 
 POLLS = 200  # looks at a counter before giving way to others: about 10 microseconds
@@ -237,7 +237,7 @@ class Workers:
         self._crew: Crew | None = None
         try:
             if ranks == 1:
-                take_crew().close()  # whoever was started ahead is not wanted
+                dismiss_ahead()
                 self.arrays = carve(aligned((nbytes,), np.uint8), regions)
             else:
                 self._crew = crew = take_crew()

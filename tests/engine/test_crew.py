@@ -69,6 +69,14 @@ def test_work_for_one_process_sends_home_whoever_was_started_ahead() -> None:
         alone.close()
 
 
+def test_one_process_needs_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(crew_module, "Block", none_left)
+    Workers(1, [Region("a", (3,), "int8")], "builtins:print", {}).close()
+
+
 def test_one_that_could_not_be_started_leaves_no_log_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or the next one's would be taken for that of another."""
     popen = subprocess.Popen
