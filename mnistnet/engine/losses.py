@@ -25,10 +25,10 @@ class BoundLoss:
     scale: FloatArray
     """0-d: 1 / the number of images in the whole batch, which the gradient is multiplied by."""
     loss: FloatArray
-    """0-d: the sum of the losses of the shard's images."""
+    """0-d: the sum of the losses of the shard's images, where the site `measures`."""
     hits: npt.NDArray[np.bool_]
-    """(n,): whether an image's outputs are right. Of a class the largest output has to be its own; of values
-    every output has to be nearer than 0.5."""
+    """(n,), likewise: whether an image's outputs are right. Of a class the largest output has to be its own;
+    of values every output has to be nearer than 0.5."""
     calls: Sequence[Call]
 
 
@@ -100,6 +100,7 @@ class _Targets:
         self._table = table
         self._labels = np.zeros(n, np.intp)
         self._best = np.zeros(n, np.intp)
+        self._by_image = np.zeros((n, len(table)), table.dtype)
         self._of_classes = True
 
     def load(self, targets: AnyArray, index: IntArray | slice) -> None:
@@ -107,14 +108,18 @@ class _Targets:
         self._of_classes = targets.ndim == 1
         if self._of_classes:
             self._labels[:] = targets[index]
-            np.take(self._table, self._labels, axis=1, out=self.wanted, mode="clip")
+            self._table.take(self._labels, 1, self.wanted, "clip")
         else:
             self.wanted[...] = targets[index].T
 
-    def judge(self, outputs: FloatArray) -> None:
-        """Fill ``hits``; of a class any increasing function of the outputs will do."""
+    def judging(self, outputs: FloatArray, site: Site) -> Sequence[Call]:
+        """What fills ``hits``; of a class any increasing function of the outputs will do."""
+        return [call(self._judge, outputs)] if site.measures else ()
+
+    def _judge(self, outputs: FloatArray) -> None:
         if self._of_classes:
-            np.argmax(outputs, axis=0, out=self._best)
+            self._by_image[...] = outputs.T  # which argmax would do as well, but not as fast
+            self._by_image.argmax(1, self._best)
             np.equal(self._best, self._labels, out=self.hits)
         else:
             np.all(np.abs(outputs - self.wanted) < 0.5, axis=0, out=self.hits)
@@ -157,18 +162,24 @@ class SoftmaxCrossEntropy(Loss):
         losses = site.take((n,), Moment.FORWARD)
         loss = np.zeros((), z.dtype)
         scale = np.ones((), z.dtype)
-        calls = [
-            call(targets.judge, logits),
-            call(np.maximum.reduce, logits, axis=0, out=row, keepdims=True),
-            call(np.subtract, logits, row, out=z),
+        before_exp: list[Call] = [
             call(np.multiply, z, targets.wanted, out=product),
             call(np.add.reduce, product, axis=0, out=losses),
-            call(np.exp, z, out=z),
-            call(np.add.reduce, z, axis=0, out=row, keepdims=True),
-            call(np.divide, z, row, out=z),
+        ]
+        after_sum: list[Call] = [
             call(np.log, row, out=row),
             call(np.subtract, row[0], losses, out=losses),
             call(np.add.reduce, losses, out=loss),
+        ]
+        calls = [
+            *targets.judging(logits, site),
+            call(np.maximum.reduce, logits, axis=0, out=row, keepdims=True),
+            call(np.subtract, logits, row, out=z),
+            *(before_exp if site.measures else ()),
+            call(np.exp, z, out=z),
+            call(np.add.reduce, z, axis=0, out=row, keepdims=True),
+            call(np.divide, z, row, out=z),
+            *(after_sum if site.measures else ()),
             call(np.subtract, z, targets.wanted, out=z),
             call(np.multiply, z, scale, out=outputs.grad),
         ]
@@ -198,7 +209,7 @@ class BinaryCrossEntropy(Loss):
         product = site.take((k, n), Moment.FORWARD)
         loss = np.zeros((), z.dtype)
         scale = np.ones((), z.dtype)
-        calls: list[Call] = [
+        measuring: list[Call] = [
             call(np.abs, z, out=losses),
             call(np.negative, losses, out=losses),
             call(np.exp, losses, out=losses),
@@ -209,8 +220,11 @@ class BinaryCrossEntropy(Loss):
             call(np.subtract, losses, product, out=losses),
             call(np.add.reduce, losses, axis=None, out=loss),
             call(np.divide, loss, one * k, out=loss),
+        ]
+        calls = [
+            *(measuring if site.measures else ()),
             *logistic(z, y),
-            call(targets.judge, y),
+            *targets.judging(y, site),
             call(np.subtract, y, targets.wanted, out=y),
             call(np.divide, y, one * k, out=y),
             call(np.multiply, y, scale, out=outputs.grad),
@@ -237,12 +251,15 @@ class MeanSquaredError(Loss):
         squares = site.take((k, n), Moment.FORWARD)
         loss = np.zeros((), y.dtype)
         scale = np.ones((), y.dtype)
-        calls: list[Call] = [
-            call(targets.judge, y),
-            call(np.subtract, y, targets.wanted, out=difference),
+        measuring: list[Call] = [
             call(np.multiply, difference, difference, out=squares),
             call(np.add.reduce, squares, axis=None, out=loss),
             call(np.divide, loss, y.dtype.type(k), out=loss),
+        ]
+        calls = [
+            *targets.judging(y, site),
+            call(np.subtract, y, targets.wanted, out=difference),
+            *(measuring if site.measures else ()),
             call(np.multiply, difference, y.dtype.type(2 / k), out=difference),
             call(np.multiply, difference, scale, out=outputs.grad),
         ]

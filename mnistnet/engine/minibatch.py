@@ -7,7 +7,7 @@ its own slice of the flat parameter vector. So nothing depends on who computed w
 drawn from the seed, the number of the step and the slot.
 
 Where the first layer's outputs are dealt out instead (see ``division``), the batch is a single shard that all
-ranks compute, but each only its share of these outputs and of the gradient of their weights.
+ranks compute, but each only its share of these outputs and of the gradients of their parameters.
 """
 
 from __future__ import annotations
@@ -322,9 +322,9 @@ class _Rank:
             plan.load(self._transformed(index, stream(self._seed, TRANSFORM, number, slot)), slice(None))
         self._noise.step, self._noise.slot = number, slot
         plan.run()
-        if self._team is not None and self._rank:
-            return  # rank 0 says what all have found
-        if len(self._network.momenta):
+        if self._team is not None and not self._team.measures:
+            return
+        if self._team is None and len(self._network.momenta):
             # a shard's measurements count by its share of the batch
             arrays[f"gradient.{slot}"][self._network.trainable :] *= len(index) / size
         arrays["outcomes"][slot] = loss.loss, np.count_nonzero(loss.hits)
@@ -377,11 +377,11 @@ class _Rank:
     def _gradients(self, slot: int) -> Sequence[Mapping[str, FloatArray]]:
         """Where the gradients of a slot go."""
         shared = self._network.views(self._arrays[f"gradient.{slot}"])
-        if self._dealt is None or self._rank == 0:
+        if self._team is None or self._team.hands_in or self._dealt is None:
             return shared
-        # all ranks find the same, but for their shares of what is dealt out: rank 0 hands it in
+        # but for the shares of what is dealt out all ranks find the same, if they look for it at all
         own = self._network.views(np.empty_like(self._arrays[f"gradient.{slot}"]))
-        own[self._dealt]["weight"] = shared[self._dealt]["weight"]
+        own[self._dealt] = shared[self._dealt]
         return own
 
     def _bind_update(self, slots: int) -> Sequence[Call]:

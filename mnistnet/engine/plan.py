@@ -26,7 +26,7 @@ from mnistnet.engine.arrays import (
     split_batch,
 )
 from mnistnet.engine.blas import largest_divisor
-from mnistnet.engine.layers.base import Buffer, Call, Layer, Moment, Operation, Site, Team, call
+from mnistnet.engine.layers.base import Buffer, Call, Dealt, Layer, Moment, Operation, Site, Team, call
 from mnistnet.engine.losses import BoundLoss, Loss
 from mnistnet.engine.streams import Noise
 from mnistnet.engine.workspace import Workspace
@@ -98,7 +98,7 @@ class Plan:
         if isinstance(index, slice):
             np.copyto(target, rows[index])
         else:
-            np.take(rows, index, axis=0, out=target, mode="clip")  # "raise" would buffer the output
+            rows.take(index, 0, target, "clip")  # "raise" would buffer the output
         for run in self._load_bytes if is_bytes else self._load_floats:
             run()
 
@@ -153,7 +153,12 @@ class Plan:
         backward: list[Call] = []
         x = self._bind_input()
         overwritable = False
+        dealt: Dealt | None = None  # while each process works on its share
         for i, (layer, operation) in enumerate(operations):
+            wanted = None
+            if dealt is not None and not operation.by_feature:
+                forward += self._bind_meeting(x, dealt)
+                x, wanted, dealt, overwritable = dealt.whole, dealt.share, None, False
             last = count + 2 + 2 * (count - 1 - i)
             moments = {Moment.FORWARD: i + 1, Moment.WEIGHTS: last, Moment.INPUT: last + 1}
             following = operations[i + 1][1] if i + 1 < count else None
@@ -175,13 +180,16 @@ class Plan:
                     layer=layer,
                     noise=self._noise,
                     team=team,
+                    share=slice(None) if dealt is None else dealt.share,
+                    wanted=wanted,
+                    weight_gradient=self._team is None or self._team.hands_in or (team or dealt) is not None,
                 ),
             )
-            y = bound.y
+            y, dealt = bound.y, bound.dealt or dealt
             self._keep_alive(operation, x, y, moments, training=training)
             aliases = np.may_share_memory(x.value, y.value)
             overwritable = (overwritable or not aliases) and not (
-                (training and operation.backward_reads_output) or team is not None  # who reads it too
+                training and operation.backward_reads_output
             )
             self._prepare += bound.prepare
             forward += bound.forward
@@ -189,13 +197,17 @@ class Plan:
                 backward[:0] = bound.backward
             x = y
 
+        if dealt is not None:
+            forward += self._bind_meeting(x, dealt)
+            x, overwritable = dealt.whole, False
         self._y = x
         workspace.touch(x.value, count + 1)
         self._loss: BoundLoss | None = None
         if self._loss_rule is not None:
             workspace.touch(x.grad, count + 1)
             moments = dict.fromkeys(Moment, count + 1)
-            site = Site(workspace, moments, True, False, overwritable, False, {}, dtype)
+            measures = self._team is None or self._team.measures
+            site = Site(workspace, moments, True, False, overwritable, False, {}, dtype, measures=measures)
             self._loss = self._loss_rule.bind(x, site)
             forward += self._loss.calls
         self._calls = [*forward, *backward]
@@ -231,6 +243,13 @@ class Plan:
         if shift:
             self._load_bytes.append(call(np.add, x, shift, out=x))
         return Buffer(x)
+
+    def _bind_meeting(self, x: Buffer, dealt: Dealt) -> Sequence[Call]:
+        """Let everybody see what each process has made of its share."""
+        assert self._team is not None
+        seen = dealt.whole.value[dealt.share]
+        in_place = np.may_share_memory(x.value, seen)
+        return [*([] if in_place else [call(np.copyto, seen, x.value)]), self._team.meet]
 
     def _keep_alive(
         self, operation: Operation, x: Buffer, y: Buffer, moments: Mapping[Moment, int], *, training: bool

@@ -1,12 +1,28 @@
 """How a minibatch is divided among processes, and that it does not show in the result."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from mnistnet.engine import blas, division
 from mnistnet.engine.division import Division, choose_workers, divide
-from mnistnet.engine.layers import BatchNorm, Dense, Dropout, Flatten, Layer, ReLU, Softmax, dense
-from mnistnet.engine.losses import SoftmaxCrossEntropy
+from mnistnet.engine.layers import (
+    GELU,
+    BatchNorm,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    ReLU,
+    Sigmoid,
+    Sine,
+    Softmax,
+    Tanh,
+    dense,
+)
+from mnistnet.engine.losses import LOSSES, SoftmaxCrossEntropy, loss_for
 from mnistnet.engine.minibatch import Minibatches
 from mnistnet.engine.network import Network
 from mnistnet.engine.optimizers import SGD, Adam
@@ -83,17 +99,41 @@ def test_the_same_bits_however_the_outputs_are_dealt_out(settings: dict) -> None
     assert found[0] == found[1] == found[2]
 
 
-def test_a_dealt_step_is_the_step_of_one_shard() -> None:
+DEALT: dict[str, Sequence[Layer]] = {
+    "in place": [ReLU(), Dense(10), Softmax()],
+    "beside": [GELU(), Sine(1.0), Tanh(), Dense(10), Softmax()],
+    "mixed at once": [Softmax(), Dense(10), Softmax()],
+    "nothing behind": [Softmax()],
+    "fused sigmoid": [Sigmoid()],
+    "a function at the end": [LeakyReLU()],
+    "two that mix": [ReLU(), BatchNorm(), Dropout(0.0), Dense(12), ReLU(), Dense(10), Softmax()],
+}
+
+
+@pytest.mark.parametrize("name", DEALT)
+def test_a_dealt_step_is_the_step_of_one_shard(name: str) -> None:
+    """Whatever follows the layer that is dealt out, and wherever its processes meet."""
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
-    network = build("mlp").initialize(4)
-    loss, gradients = network.loss_and_gradients(images, labels, SoftmaxCrossEntropy())
-    before = network.vector.copy()
-    with Minibatches(
-        network, images, labels, loss=SoftmaxCrossEntropy(), optimizer=SGD(0.0), batch_size=64, workers=2
-    ) as team:
-        outcome = team.step(1, 0, 64, 0.5)
+    network = Network([Flatten(), Dense(128), *DEALT[name]], (1, 28, 28)).initialize(4)
+    loss = LOSSES[loss_for(network.layers[-1].kind)]()
+    value, gradients = network.loss_and_gradients(images, labels, loss)
+    before = network.vector[: network.trainable].copy()
+    outcomes = []
+    for workers in (1, 2, 3):
+        network.vector[: network.trainable] = before
+        with Minibatches(
+            network, images, labels, loss=loss, optimizer=SGD(0.0), batch_size=64, workers=workers
+        ) as team:
+            assert team._rank._team is not None
+            outcomes.append((team.step(1, 0, 64, 0.5), network.vector[: network.trainable].tobytes()))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+    outcome, after = outcomes[0]
     gradient = np.concatenate([part.ravel() for part in gradients.values()])
-    assert outcome.loss == pytest.approx(64 * loss, rel=1e-6)
-    np.testing.assert_allclose(before - network.vector, 0.5 * gradient, rtol=1e-4, atol=1e-7)
+    assert outcome.loss == pytest.approx(64 * value, rel=1e-6)
+    if not network.momenta.size:  # which measure what a prediction does not
+        network.vector[...] = before
+        assert outcome.correct == np.count_nonzero(network.predict(images).argmax(axis=1) == labels)
+    moved = before - np.frombuffer(after, before.dtype)
+    np.testing.assert_allclose(moved, 0.5 * gradient, rtol=1e-4, atol=1e-6)

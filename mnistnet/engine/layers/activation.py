@@ -17,6 +17,7 @@ class ReLU(SimpleLayer, kind="relu"):
     """``y = max(x, 0)`` on any shape; dx = dy where y > 0, else 0."""
 
     commutes_with_max = True
+    by_feature = True
     backward_reads_input = False
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -47,6 +48,7 @@ class LeakyReLU(SimpleLayer, kind="leaky_relu"):
 
     slope: float = 0.01
     commutes_with_max = True
+    by_feature = True
     backward_reads_input = False
 
     def __post_init__(self) -> None:
@@ -82,6 +84,7 @@ class Sigmoid(SimpleLayer, kind="sigmoid"):
     Training with binary cross-entropy fuses this layer with the loss.
     """
 
+    by_feature = True
     backward_reads_input = False
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -107,6 +110,7 @@ class Sigmoid(SimpleLayer, kind="sigmoid"):
 class Tanh(SimpleLayer, kind="tanh"):
     """``y = tanh(x)`` on any shape; dx = dy (1 - y^2)."""
 
+    by_feature = True
     backward_reads_input = False
 
     def output_shape(self, input_shape: Shape) -> Shape:

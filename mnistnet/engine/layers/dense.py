@@ -15,6 +15,7 @@ from mnistnet.engine.layers.base import (
     FIRST_BIAS,
     Bound,
     Buffer,
+    Dealt,
     Layer,
     Moment,
     Operation,
@@ -103,8 +104,9 @@ class MatMul(Operation):
     def bind(self, x: Buffer, site: Site) -> Bound:
         """Bind three products, each cut into pieces that suit the GEMM.
 
-        A team deals out the pieces of the weights. They are the same in any team, and so are their bits; the
-        gradient of the weights is this process's share only.
+        A team deals out the pieces of the weights. They are the same in any team, and so are their bits. This
+        process finds its share of the outputs, and of the gradient of the weights; where outputs have been
+        dealt out in front, only its share of the gradient of the input is wanted.
         """
         weight, team = self.params["weight"], site.team
         (f_out, f_in), n = weight.shape, x.value.shape[1]
@@ -119,21 +121,24 @@ class MatMul(Operation):
         else:
             y = Buffer(team.outputs[: f_out * n].reshape(f_out, n))
         forward = product(pieces(weight), x.value, pieces(y.value), images)
-        if team is not None:
-            forward.append(team.meet)
         if not site.training:
             return Bound(y, forward)
         y.grad = site.take((f_out, n), Moment.WEIGHTS, Moment.INPUT)
-        columns = None  # as suits any product
-        if x.value.flags.c_contiguous and f_out <= FEW_OUTPUTS and n >= MANY_IMAGES:
-            columns = _with_long_sums(f_in, f_out)
-        backward = product(pieces(y.grad), x.value.T, pieces(site.gradients["weight"]), columns)
+        backward = []
+        if site.weight_gradient:
+            columns = None  # as suits any product
+            if x.value.flags.c_contiguous and f_out <= FEW_OUTPUTS and n >= MANY_IMAGES:
+                columns = _with_long_sums(f_in, f_out)
+            backward += product(pieces(y.grad), x.value.T, pieces(site.gradients["weight"]), columns)
         if site.input_gradient:
             assert x.grad is not None
-            block = block_of(f_in, n * f_out)
-            transposed = weight.reshape(f_out, -1, block).transpose(1, 2, 0)
-            backward.append(call(np.matmul, transposed, y.grad, out=x.grad.reshape(-1, block, n)))
-        return Bound(y, forward, backward)
+            block = block_of(f_in, n * f_out) if site.wanted is None else dealt_at_once(f_in)
+            wanted = site.wanted or slice(None)
+            transposed = weight[:, wanted].reshape(f_out, -1, block).transpose(1, 2, 0)
+            backward.append(call(np.matmul, transposed, y.grad, out=x.grad[wanted].reshape(-1, block, n)))
+        if team is None:
+            return Bound(y, forward, backward)
+        return Bound(Buffer(y.value[mine], y.grad[mine]), forward, backward, dealt=Dealt(y, mine))
 
 
 def dealt_at_once(f_out: int) -> int:
@@ -163,6 +168,7 @@ def _with_long_sums(columns: int, rows: int) -> int:
 class AddBias(Operation):
     """``y = x + b``, one number a channel of ``[P, K, Q, n]`` or a feature of ``[F, n]``."""
 
+    by_feature = True
     commutes_with_max = True
     backward_reads_input = False
     backward_reads_output = False
@@ -175,10 +181,12 @@ class AddBias(Operation):
         """Bind one addition; backward only sums, for the gradient passes through unchanged."""
         y = site.output_like(x)
         values = by_channel(x.value)
-        bias, prepare = broadcast_to_rows(self.params["bias"], values, site)
+        bias, prepare = broadcast_to_rows(self.params["bias"][site.share], values, site)
         forward = [call(np.add, values, bias, out=by_channel(y.value))]
         if not site.training:
             return Bound(y, forward, (), prepare)
+        if not site.weight_gradient:
+            return Bound(y, forward, (), prepare)
         assert y.grad is not None
-        backward = channel_sums(by_channel(y.grad), site.gradients["bias"], site, Moment.WEIGHTS)
-        return Bound(y, forward, backward, prepare)
+        sums = site.gradients["bias"][site.share]
+        return Bound(y, forward, channel_sums(by_channel(y.grad), sums, site, Moment.WEIGHTS), prepare)

@@ -31,6 +31,7 @@ class GELU(SimpleLayer, kind="gelu"):
     """
 
     approximate: str = "none"
+    by_feature = True
     backward_reads_input = False  # it keeps the derivative
     backward_reads_output = False
 

@@ -32,6 +32,7 @@ class Sine(SimpleLayer, kind="sine"):
     """
 
     omega: float = 30.0
+    by_feature = True
     backward_reads_input = False  # it keeps the derivative
     backward_reads_output = False
 
