@@ -55,7 +55,8 @@ class PixelScale:
         """uint8 images of any shape as floats of ``dtype``; float images unchanged but for their dtype."""
         values = images.astype(dtype)
         if images.dtype == np.uint8:
-            # exactly the two roundings that the engine makes when it loads a shard
+            # exactly the two roundings that the engine makes when it loads a shard; where the first layer's
+            # outputs are dealt out, a training step scales those
             values *= np.asarray(self.scale, dtype)
             if self.shift:
                 values += np.asarray(self.shift, dtype)

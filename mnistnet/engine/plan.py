@@ -182,6 +182,7 @@ class Plan:
                     team=team,
                     share=slice(None) if dealt is None else dealt.share,
                     wanted=wanted,
+                    input_scale=self._input_scale if i == lowest else None,
                     weight_gradient=self._team is None or self._team.hands_in or (team or dealt) is not None,
                 ),
             )
@@ -225,8 +226,15 @@ class Plan:
         view = rows_as_engine(self._rows, shape)
         self._load_bytes: list[Call] = [call(np.copyto, self._rows, self._bytes)]
         self._load_floats: list[Call] = []
+        self._input_scale: FloatArray | None = None
         as_it_is = view.flags.c_contiguous  # one grey image
-        if as_it_is or not blueprint.layers or blueprint.layers[0].batch_first:
+        if self._team is not None and not shift:
+            # the product that is dealt out has fewer outputs than inputs to be scaled
+            x = view
+            self._input_scale = np.ones((), dtype)
+            self._load_bytes.append(call(self._input_scale.fill, scale))
+            self._load_floats.append(call(self._input_scale.fill, 1))
+        elif as_it_is or not blueprint.layers or blueprint.layers[0].batch_first:
             x = view
             self._load_bytes.append(call(np.multiply, self._rows, scale, out=self._rows))
         else:

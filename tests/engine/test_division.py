@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mnistnet.engine import blas, division
+from mnistnet.engine.arrays import UNIT_SCALE, PixelScale
 from mnistnet.engine.division import Division, choose_workers, divide
 from mnistnet.engine.layers import (
     GELU,
@@ -110,21 +111,35 @@ DEALT: dict[str, Sequence[Layer]] = {
 }
 
 
-@pytest.mark.parametrize("name", DEALT)
-def test_a_dealt_step_is_the_step_of_one_shard(name: str) -> None:
-    """Whatever follows the layer that is dealt out, and wherever its processes meet."""
+PIXELS = [UNIT_SCALE, PixelScale(0.01, 0.0), PixelScale(0.01, -1.0), None]
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [*((name, UNIT_SCALE) for name in DEALT), *(("in place", some) for some in PIXELS)]
+)
+def test_a_dealt_step_is_the_step_of_one_shard(name: str, pixels: PixelScale | None) -> None:
+    """Whatever follows the layer that is dealt out, wherever processes meet; from bytes and floats."""
     rng = np.random.default_rng(2)
     images = rng.integers(0, 256, (64, 1, 28, 28), dtype=np.uint8)
+    if pixels is None:
+        images, pixels = UNIT_SCALE.apply(images), UNIT_SCALE
     labels = rng.integers(0, 10, len(images))
     network = Network([Flatten(), Dense(128), *DEALT[name]], (1, 28, 28)).initialize(4)
     loss = LOSSES[loss_for(network.layers[-1].kind)]()
-    value, gradients = network.loss_and_gradients(images, labels, loss)
+    value, gradients = network.loss_and_gradients(images, labels, loss, pixels=pixels)
     before = network.vector[: network.trainable].copy()
     outcomes = []
     for workers in (1, 2, 3):
         network.vector[: network.trainable] = before
         with Minibatches(
-            network, images, labels, loss=loss, optimizer=SGD(0.0), batch_size=64, workers=workers
+            network,
+            images,
+            labels,
+            loss=loss,
+            optimizer=SGD(0.0),
+            batch_size=64,
+            pixels=pixels,
+            workers=workers,
         ) as team:
             assert team._rank._team is not None
             outcomes.append((team.step(1, 0, 64, 0.5), network.vector[: network.trainable].tobytes()))
@@ -134,6 +149,8 @@ def test_a_dealt_step_is_the_step_of_one_shard(name: str) -> None:
     assert outcome.loss == pytest.approx(64 * value, rel=1e-6)
     if not network.momenta.size:  # which measure what a prediction does not
         network.vector[...] = before
-        assert outcome.correct == np.count_nonzero(network.predict(images).argmax(axis=1) == labels)
+        assert outcome.correct == np.count_nonzero(
+            network.predict(images, pixels=pixels).argmax(axis=1) == labels
+        )
     moved = before - np.frombuffer(after, before.dtype)
     np.testing.assert_allclose(moved, 0.5 * gradient, rtol=1e-4, atol=1e-6)

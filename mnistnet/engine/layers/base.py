@@ -145,6 +145,8 @@ class Site:
     wanted; whole pieces, as `Team.share` deals them out."""
     weight_gradient: bool = True
     """The gradients of the parameters are wanted; else another process finds the same ones."""
+    input_scale: FloatArray | None = None
+    """0-d, set when a shard is loaded: what ``x.value`` has yet to be multiplied by, if anything."""
     measures: bool = True
     """Of a loss: its value and the hits are wanted; else another process finds the same ones."""
 

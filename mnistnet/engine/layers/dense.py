@@ -15,6 +15,7 @@ from mnistnet.engine.layers.base import (
     FIRST_BIAS,
     Bound,
     Buffer,
+    Call,
     Dealt,
     Layer,
     Moment,
@@ -121,11 +122,15 @@ class MatMul(Operation):
         else:
             y = Buffer(team.outputs[: f_out * n].reshape(f_out, n))
         forward = product(pieces(weight), x.value, pieces(y.value), images)
+        if site.input_scale is not None:
+            forward.append(call(np.multiply, y.value[mine], site.input_scale, out=y.value[mine]))
         if not site.training:
             return Bound(y, forward)
         y.grad = site.take((f_out, n), Moment.WEIGHTS, Moment.INPUT)
-        backward = []
+        backward: list[Call] = []
         if site.weight_gradient:
+            if site.input_scale is not None:
+                backward.append(call(np.multiply, y.grad[mine], site.input_scale, out=y.grad[mine]))
             columns = None  # as suits any product
             if x.value.flags.c_contiguous and f_out <= FEW_OUTPUTS and n >= MANY_IMAGES:
                 columns = _with_long_sums(f_in, f_out)
