@@ -61,12 +61,12 @@ GUESTS = {
     "sklearn": ["sklearn.py"],
     "torch": ["reports/benchmark.py", "reports/torch_twin.py"],
     "onnxruntime": ["formats/onnx_verify.py", "reports/benchmark.py"],
-    # the only concurrency in the package, and the lock that one thread for BLAS takes
+    # the only concurrency in the package, and the lock that settings of the process take
     "concurrent": ["engine/workers.py"],
     "mmap": ["engine/crew.py"],
     "multiprocessing": ["engine/workers.py"],
     "subprocess": ["engine/crew.py"],
-    "threading": ["engine/workers.py", "engine/blas.py"],
+    "threading": ["engine/workers.py", "engine/held.py"],
     # code in data's clothes
     "dill": [],
     "joblib": [],

@@ -8,13 +8,15 @@ deal out among themselves.
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy  # noqa: F401, ICN001 (loads the BLAS that is asked here)
 from threadpoolctl import ThreadpoolController
+
+from mnistnet.engine.held import Held
 
 SMALL_PRODUCT = 1_000_000
 """M N K up to which OpenBLAS's small-matrix kernel is used (its `dynamic` AVX-512 targets)."""
@@ -40,35 +42,19 @@ def cuts_products() -> bool:
     return kernel().lower() in AVX512_KERNELS
 
 
-class _OneThread:
-    """See `one_thread`. Reentrant, and shared by all threads: the last one out restores what was."""
+def _take_one_thread() -> Callable[[], object]:
+    before = [(library, library.get_num_threads()) for library in _libraries()]
+    several = [(library, threads) for library, threads in before if threads != 1]
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before: list[tuple[Any, int]] = []
+    def set_threads(*, one: bool) -> None:
+        for library, threads in several:
+            library.set_num_threads(1 if one else threads)
 
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside > 1:
-                return
-            self._before = [(library, library.get_num_threads()) for library in _libraries()]
-            for library, threads in self._before:
-                if threads != 1:
-                    library.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside:
-                return
-            for library, threads in self._before:
-                if threads != 1:
-                    library.set_num_threads(threads)
+    set_threads(one=True)
+    return partial(set_threads, one=False)
 
 
-_ONE_THREAD = _OneThread()
+_ONE_THREAD = Held(_take_one_thread)
 
 
 def one_thread() -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from mnistnet.engine.arrays import UNIT_SCALE, AnyArray, FloatArray, PixelScale, Shape, aligned
 from mnistnet.engine.blas import one_thread
+from mnistnet.engine.held import quick_switching
 from mnistnet.engine.layers.base import Layer
 from mnistnet.engine.losses import Loss
 from mnistnet.engine.plan import Blueprint, Plan
@@ -209,7 +211,8 @@ class Network:
                 starts = range(done, len(rows) - size + 1, size)
                 if starts:
                     used = max(1, min(threads, len(starts) // 4))
-                    on_threads([partial(work, starts[i::used], size) for i in range(used)])
+                    with quick_switching if used > 1 else nullcontext():
+                        on_threads([partial(work, starts[i::used], size) for i in range(used)])
                     done += len(starts) * size
             if done < len(rows):
                 work(range(done, done + 1), len(rows) - done)
