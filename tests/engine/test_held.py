@@ -38,7 +38,7 @@ def test_a_change_that_fails_is_tried_again() -> None:
         return lambda: None
 
     held = Held(change)  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="^not now$"), held:
+    with pytest.raises(OSError, match=r"^not now$"), held:
         pass
     with held:
         assert len(tries) == 2
