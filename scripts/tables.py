@@ -54,11 +54,25 @@ def step_tables(data: Data) -> list[Table]:
         where = f"{row['network']}, {row['batch']}"
         best = best_torch(found)
         eager = found.get(EAGER)
-        cells = ["-", "-", "-", where, f"{spread(ours)}, {row['workers']}", spread(found[ALONE]), "-", "-"]
+        cells = [
+            "-",
+            "-",
+            "-",
+            "-",
+            where,
+            f"{spread(ours)}, {row['workers']}",
+            spread(found[ALONE]),
+            "-",
+            "-",
+        ]
         if eager and best:
             cells[:2] = [_ratio(eager["ratio"]), f"{times(found[best]['ratio']['median'])} ({short(best)})"]
             cells[2] = " / ".join(times(found[name]["p10"] / ours["p10"]) for name in (EAGER, best))
-            cells[6:] = [spread(eager), f"{found[best]['median'] * 1e3:.3g}"]
+            cells[3] = " / ".join(
+                times((found[name]["median"] + found[name]["loading"]) / ours["median"])
+                for name in (EAGER, best)
+            )
+            cells[7:] = [spread(eager), f"{found[best]['median'] * 1e3:.3g}"]
         cells.append(f"{100 * row['roofline'] / ours['median']:.0f} %")
         rust = RUST.get(row["network"], {}).get(row["batch"])
         cells.append(f"{rust * 1e3:.3g}" if rust else "-")
@@ -73,6 +87,7 @@ def step_tables(data: Data) -> list[Table]:
         "PyTorch eager / mnistnet",
         "best PyTorch / mnistnet",
         "undisturbed",
+        "with their loading",
         "network, batch",
         "mnistnet ms, workers",
     ]
@@ -87,7 +102,8 @@ def step_tables(data: Data) -> list[Table]:
         "Medians and 10th to 90th percentile; the ratio's spread is over the rounds. Undisturbed: both "
         "ratios of the 10th percentiles, for what else a machine does only ever adds time, most of it to two "
         "processes that wait for each other. PyTorch's time is that of a "
-        "step on a batch that is ready, mnistnet's contains taking the batch. Roofline: "
+        "step on a batch that is ready, mnistnet's contains taking the batch; with their loading: both "
+        "ratios, medians, with what PyTorch takes to do that added. Roofline: "
         f"{data['gemm_peak'] / 1e9:.0f} "
         f"GFLOP/s a core (found at {data['gemm_shape']}) and {data['copy_speed'] / 1e9:.0f} GB/s in "
         "L2; direct "
