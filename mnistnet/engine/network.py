@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from mnistnet.engine.plan import Blueprint, Plan
 from mnistnet.engine.ufuncs import calculate
 from mnistnet.engine.workers import on_threads
 from mnistnet.errors import ShapeError
+
+T = TypeVar("T")
 
 SHARD_SIZE = 32
 MOST_SHARDS = 64
@@ -202,20 +205,20 @@ class Network:
             rows = rows.astype(self.dtype, copy=False)
         out = np.empty((len(rows), *self.output_shape), self.dtype)
 
-        def work(starts: Sequence[int], size: int) -> None:
+        def work(starts: deque[int], size: int) -> None:
             calculate(self._predict_shards, rows, out, starts, size, pixels)
 
         done = 0
         with one_thread():
             for size in (self._images_at_once(), SHARD_SIZE):
-                starts = range(done, len(rows) - size + 1, size)
+                starts = deque(range(done, len(rows) - size + 1, size))
                 if starts:
+                    done = starts[-1] + size
                     used = max(1, min(threads, len(starts) // 4))
                     with quick_switching if used > 1 else nullcontext():
-                        on_threads([partial(work, starts[i::used], size) for i in range(used)])
-                    done += len(starts) * size
+                        on_threads([partial(work, starts, size)] * used)
             if done < len(rows):
-                work(range(done, done + 1), len(rows) - done)
+                work(deque([done]), len(rows) - done)
         return out
 
     def loss_and_gradients(
@@ -258,17 +261,27 @@ class Network:
         return float(plan.loss.loss) / len(images), gradients
 
     def _predict_shards(
-        self, rows: AnyArray, out: FloatArray, starts: Sequence[int], size: int, pixels: PixelScale
+        self, rows: AnyArray, out: FloatArray, starts: deque[int], size: int, pixels: PixelScale
     ) -> None:
+        """Predict the shards that begin at ``starts``, until nobody has left one there."""
         # plans are kept for the next call; one that is in use is in nobody's list
         idle = self._plans.setdefault((size, pixels), [])
         plan = idle.pop() if idle else Plan(self.blueprint(pixels), size)
         plan.prepare()
-        for start in starts:
+        for start in _taken(starts):
             plan.load(rows, slice(start, start + size))
             plan.run()
             out[start : start + size] = plan.outputs
         idle.append(plan)
+
+
+def _taken(queue: deque[T]) -> Iterator[T]:
+    """One after the other, whichever thread asks for it, until there is none."""
+    while True:
+        try:
+            yield queue.popleft()
+        except IndexError:
+            return
 
 
 def check_images(images: AnyArray, shape: Shape) -> None:

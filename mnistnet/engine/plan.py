@@ -94,11 +94,13 @@ class Plan:
             index: which n rows.
         """
         is_bytes = rows.dtype == np.uint8
-        target = self._bytes if is_bytes else self._rows
         if isinstance(index, slice):
-            np.copyto(target, rows[index])
+            np.copyto(self._rows, rows[index])
+        elif is_bytes:
+            rows.take(index, 0, self._bytes, "clip")  # "raise" would buffer the output
+            np.copyto(self._rows, self._bytes)
         else:
-            rows.take(index, 0, target, "clip")  # "raise" would buffer the output
+            rows.take(index, 0, self._rows, "clip")
         for run in self._load_bytes if is_bytes else self._load_floats:
             run()
 
@@ -224,7 +226,7 @@ class Plan:
         self._rows = take((n, features), dtype, LOADING, LOADING)
         scale, shift = (dtype.type(value) for value in (blueprint.pixels.scale, blueprint.pixels.shift))
         view = rows_as_engine(self._rows, shape)
-        self._load_bytes: list[Call] = [call(np.copyto, self._rows, self._bytes)]
+        self._load_bytes: list[Call] = []
         self._load_floats: list[Call] = []
         self._input_scale: FloatArray | None = None
         as_it_is = view.flags.c_contiguous  # one grey image

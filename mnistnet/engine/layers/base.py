@@ -35,15 +35,16 @@ def call(function: Callable[..., object], *arguments: Any, **named: Any) -> Call
     """
     if isinstance(function, np.ufunc) and named.keys() == {"out"} and function not in BY_NAME:
         return partial(function, *arguments, named["out"])
-    if isinstance(getattr(function, "__self__", None), np.ufunc) and not named.keys() - REDUCE.keys():
+    operator = getattr(function, "__self__", None)
+    if isinstance(operator, np.ufunc) and function == operator.reduce:
         return partial(function, *arguments, *(REDUCE | named).values())
     return partial(function, *arguments, **named)
 
 
-REDUCE = {"axis": 0, "dtype": None, "out": None, "keepdims": False}
-"""The parameters of an operator's ``reduce`` behind the array, in order, and what they are if not given."""
 BY_NAME = (np.maximum, np.minimum)
 """NumPy wants the output of these by name."""
+REDUCE = {"axis": 0, "dtype": None, "out": None, "keepdims": False}
+"""The parameters of an operator's ``reduce`` behind the array, in order, and what they are if not given."""
 
 
 @dataclass
@@ -74,7 +75,7 @@ class Bound:
     prepare: Sequence[Call] = ()
     """Run whenever the parameters have changed, before the next forward pass."""
     dealt: Dealt | None = None
-    """Where a team deals out the outputs: of whom ``y`` is this process's share."""
+    """Where a team deals out the outputs: those of which ``y`` is this process's share."""
 
 
 class Moment(Enum):
