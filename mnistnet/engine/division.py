@@ -6,7 +6,7 @@ gradient is as long as they are. There a small batch is not cut. Every process t
 the first layer's outputs, whose weights, gradient and velocity never leave its core, and what follows of them
 feature by feature; they exchange the outputs, and all of them compute the little that is left. What only one
 has to know is found by one: the loss by the first, the gradients of the other layers by the last. A step of
-mlp at batch 64 takes 182 instead of 209 microseconds with two workers, and 283 instead of 346 with one.
+mlp at batch 64 takes 144 instead of 188 microseconds with two workers, and 238 instead of 290 with one.
 """
 
 from __future__ import annotations
