@@ -124,6 +124,11 @@ def test_defaults_and_one_number_for_both(kind, config, layer):
             {"out_channels": 1, "kernel_size": 3, "padding": -1},
             "padding must be a whole number >= 0, found -1",
         ),
+        (
+            "dense",
+            {"out_features": 3, "init_bound": -0.1},
+            "init_bound must be a number in 0 .. 1e+06, found -0.1",
+        ),
         ("leaky_relu", {"slope": "0.1"}, "slope must be a number in 0 .. 1, found '0.1'"),
         ("leaky_relu", {"slope": True}, "slope must be a number in 0 .. 1, found True"),
         ("leaky_relu", {"slope": 1.5}, "slope must be a number in 0 .. 1, found 1.5"),
@@ -143,6 +148,12 @@ def test_what_is_wrong_with_a_configuration(kind, config, message):
     with pytest.raises(ShapeError, match=f"^{re.escape(message)}") as caught:
         layer_from_config(kind, config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_bound_is_said_where_there_is_one():
+    """Files of dense layers without one stay as they were."""
+    assert Dense(3).config() == {"out_features": 3}
+    assert Dense(3, init_bound=0.5).config() == {"out_features": 3, "init_bound": 0.5}
 
 
 def test_the_unknown_kind_lists_all_kinds_in_order():
