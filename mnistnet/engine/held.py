@@ -36,8 +36,9 @@ class Held(AbstractContextManager[None]):
 
 def _switch_soon() -> Callable[[], object]:
     before = sys.getswitchinterval()
-    sys.setswitchinterval(min(before, SWITCH_INTERVAL))
-    return lambda: sys.setswitchinterval(before)
+    if before > SWITCH_INTERVAL:
+        sys.setswitchinterval(SWITCH_INTERVAL)
+    return lambda: sys.setswitchinterval(before) if before > SWITCH_INTERVAL else None
 
 
 SWITCH_INTERVAL = 1e-4  # seconds; less gains nothing

@@ -44,7 +44,7 @@ class Loss(ABC):
 
     @abstractmethod
     def bind(self, outputs: Buffer, site: Site) -> BoundLoss:
-        """Prepare the calls that fill ``outputs.grad``, ``loss`` and ``hits``."""
+        """Prepare the calls that fill ``outputs.grad``, and ``loss`` and ``hits`` where the site measures."""
 
     def config(self) -> dict[str, Any]:
         """The settings by name."""

@@ -77,7 +77,7 @@ class Minibatches:
         average_decay: d of an exponential moving average of the parameters, ``a += (1 - d)(w - a)`` after
             every step (averaging: Polyak and Juditsky 1992; this form: Kingma and Ba 2015, sec. 7.2). In the
             first steps d is at most ``step / (step + 9)``, so that the first weights are soon forgotten.
-        workers: how many processes, this one included (see ``division``).
+        workers: how many processes, this one included; but no more than have something to do (``division``).
 
     Raises:
         ShapeError: the images do not fit the network, or its last layer or the targets not the loss.
@@ -111,6 +111,7 @@ class Minibatches:
         self._optimizer = optimizer
         self._average_decay = average_decay
         division = divide(network, batch_size, transformed=transform is not None)
+        workers = min(workers, division.most)
         slots = -(-batch_size // division.shard)
         rows = images.reshape(len(images), -1)
         kind = network.dtype.str
@@ -377,7 +378,7 @@ class _Rank:
     def _gradients(self, slot: int) -> Sequence[Mapping[str, FloatArray]]:
         """Where the gradients of a slot go."""
         shared = self._network.views(self._arrays[f"gradient.{slot}"])
-        if self._team is None or self._team.hands_in or self._dealt is None:
+        if self._dealt is None or self._team is None or self._team.hands_in:
             return shared
         # but for the shares of what is dealt out all ranks find the same, if they look for it at all
         own = self._network.views(np.empty_like(self._arrays[f"gradient.{slot}"]))

@@ -90,7 +90,7 @@ class Network:
             self._slots.append((index, name, shape, slice(start, stop)))
         self.size = ends[False]
         """P, how many numbers the vector has."""
-        self._plans: dict[tuple[int, PixelScale], list[Plan]] = {}
+        self._plans: dict[tuple[int, PixelScale], deque[Plan]] = {}
         self.place(aligned((self.size,), dtype))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -202,7 +202,11 @@ class Network:
         out = np.empty((len(rows), *self.output_shape), self.dtype)
 
         def work(starts: deque[int], size: int) -> None:
-            calculate(self._predict_shards, rows, out, starts, size, pixels)
+            try:
+                calculate(self._predict_shards, rows, out, starts, size, pixels)
+            except BaseException:
+                starts.clear()  # the other threads need not go on
+                raise
 
         done = 0
         with one_thread():
@@ -261,8 +265,8 @@ class Network:
     ) -> None:
         """Predict the shards that begin at ``starts``, until nobody has left one there."""
         # plans are kept for the next call; one that is in use is in nobody's list
-        idle = self._plans.setdefault((size, pixels), [])
-        plan = idle.pop() if idle else Plan(self.blueprint(pixels), size)
+        idle = self._plans.setdefault((size, pixels), deque())
+        plan = next(_taken(idle), None) or Plan(self.blueprint(pixels), size)
         plan.prepare()
         for start in _taken(starts):
             plan.load(rows, slice(start, start + size))

@@ -158,9 +158,10 @@ class Plan:
         dealt: Dealt | None = None  # while each process works on its share
         for i, (layer, operation) in enumerate(operations):
             wanted = None
-            if dealt is not None and not operation.by_feature:
-                forward += self._bind_meeting(x, dealt)
-                x, wanted, dealt, overwritable = dealt.whole, dealt.share, None, False
+            in_place = overwritable and not (training and operation.backward_reads_input)
+            if dealt is not None and not (operation.by_feature and in_place):
+                forward.append(self._bind_meeting(x, dealt))
+                x, wanted, dealt, overwritable, in_place = dealt.whole, dealt.share, None, False, False
             last = count + 2 + 2 * (count - 1 - i)
             moments = {Moment.FORWARD: i + 1, Moment.WEIGHTS: last, Moment.INPUT: last + 1}
             following = operations[i + 1][1] if i + 1 < count else None
@@ -172,7 +173,7 @@ class Plan:
                     moments=moments,
                     training=training,
                     input_gradient=training and i > lowest,
-                    in_place=overwritable and not (training and operation.backward_reads_input),
+                    in_place=in_place,
                     gradient_over_value=training
                     and following is not None
                     and following.gradient_over_input
@@ -182,7 +183,7 @@ class Plan:
                     layer=layer,
                     noise=self._noise,
                     team=team,
-                    share=slice(None) if dealt is None else dealt.share,
+                    share=None if dealt is None else dealt.share,
                     wanted=wanted,
                     input_scale=self._input_scale if i == lowest else None,
                     weight_gradient=self._team is None or self._team.hands_in or (team or dealt) is not None,
@@ -201,7 +202,7 @@ class Plan:
             x = y
 
         if dealt is not None:
-            forward += self._bind_meeting(x, dealt)
+            forward.append(self._bind_meeting(x, dealt))
             x, overwritable = dealt.whole, False
         self._y = x
         workspace.touch(x.value, count + 1)
@@ -254,12 +255,11 @@ class Plan:
             self._load_bytes.append(call(np.add, x, shift, out=x))
         return Buffer(x)
 
-    def _bind_meeting(self, x: Buffer, dealt: Dealt) -> Sequence[Call]:
-        """Let everybody see what each process has made of its share."""
+    def _bind_meeting(self, x: Buffer, dealt: Dealt) -> Call:
+        """Everybody sees what each process has made of its share, for it was made in place."""
         assert self._team is not None
-        seen = dealt.whole.value[dealt.share]
-        in_place = np.may_share_memory(x.value, seen)
-        return [*([] if in_place else [call(np.copyto, seen, x.value)]), self._team.meet]
+        assert np.may_share_memory(x.value, dealt.whole.value)
+        return self._team.meet
 
     def _keep_alive(
         self, operation: Operation, x: Buffer, y: Buffer, moments: Mapping[Moment, int], *, training: bool

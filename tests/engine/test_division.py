@@ -1,6 +1,6 @@
 """How a minibatch is divided among processes, and that it does not show in the result."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -83,26 +83,45 @@ def network_of_all_kinds() -> Network:
 
 @pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1}, {"average_decay": 0.9}, {"optimizer": Adam()}])
 def test_the_same_bits_however_the_outputs_are_dealt_out(settings: dict) -> None:
+    check_bits(network_of_all_kinds, settings)
+
+
+def test_who_mixes_features_does_not_overwrite_what_all_see() -> None:
+    layers = [Flatten(), Dense(128), Dropout(0.3), Dense(10), Softmax()]
+    check_bits(lambda: Network(layers, (1, 28, 28)).initialize(3), {})
+
+
+@pytest.mark.parametrize("f_out", [36, 50, 100, 300])
+def test_the_same_bits_with_pieces_of_any_size(f_out: int) -> None:
+    """Where a product begins decides how OpenBLAS rounds."""
+    layers = [Flatten(), Dense(f_out), ReLU(), Dense(10), Softmax()]
+    check_bits(lambda: Network(layers, (1, 28, 28)).initialize(3), {"batch_size": 37})
+
+
+def check_bits(make: Callable[[], Network], settings: dict) -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (120, 1, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
     options = {"optimizer": SGD(0.9), "batch_size": 60, "seed": 5, **settings}
     found = []
     for workers in (1, 2, 3):
-        network = network_of_all_kinds()
+        network = make()
         with Minibatches(
             network, images, labels, loss=SoftmaxCrossEntropy(), workers=workers, **options
         ) as team:  # type: ignore[arg-type]
             assert team._rank._team is not None
-            # whole batches, a rest, and a single image
-            outcomes = [team.step(i, *part, 0.1) for i, part in enumerate([(0, 60), (60, 59), (119, 1)], 1)]
+            # a whole batch, less than one, and a single image
+            size = options["batch_size"]
+            parts = [(0, size), (60, size - 1), (119, 1)]
+            outcomes = [team.step(i, *part, 0.1) for i, part in enumerate(parts, 1)]
         found.append((outcomes, network.vector.tobytes()))
     assert found[0] == found[1] == found[2]
 
 
 DEALT: dict[str, Sequence[Layer]] = {
     "in place": [ReLU(), Dense(10), Softmax()],
-    "beside": [GELU(), Sine(1.0), Tanh(), Dense(10), Softmax()],
+    "all in place": [GELU(), Sine(1.0), Tanh(), Dense(10), Softmax()],
+    "beside one whose output is needed": [Tanh(), Sigmoid(), Sine(1.0), Dense(10), Softmax()],
     "mixed at once": [Softmax(), Dense(10), Softmax()],
     "nothing behind": [Softmax()],
     "fused sigmoid": [Sigmoid()],

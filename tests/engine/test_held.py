@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from mnistnet.engine.arrays import AnyArray
 from mnistnet.engine.held import SWITCH_INTERVAL, Held, quick_switching
 from mnistnet.engine.network import Network
+from mnistnet.engine.plan import Plan
 from mnistnet.models import build
 
 
@@ -58,6 +60,23 @@ def test_switching_is_quick_but_never_slower_than_it_was(before: float, inside: 
     with quick_switching:
         assert sys.getswitchinterval() == pytest.approx(inside)
     assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_an_error_on_one_thread_stops_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    load = Plan.load
+
+    def fail_once(self: Plan, rows: AnyArray, index: slice) -> None:
+        begun.append(index.start)
+        if len(begun) == 3:
+            raise MemoryError
+        load(self, rows, index)
+
+    monkeypatch.setattr(Plan, "load", fail_once)
+    network, images = build("mlp").initialize(0), np.zeros((20_000, 1, 28, 28), np.uint8)
+    with pytest.raises(MemoryError):
+        network.predict(images, threads=2)
+    assert len(begun) < 20  # of 78
 
 
 def test_threads_that_predict_switch_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

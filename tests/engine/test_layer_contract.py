@@ -36,6 +36,7 @@ from mnistnet.engine.layers import (
     ZeroPad2d,
     layer_from_config,
 )
+from mnistnet.engine.layers.base import call
 from mnistnet.engine.network import Network
 from mnistnet.engine.plan import Plan
 from mnistnet.engine.workspace import Workspace
@@ -346,3 +347,20 @@ def test_he_initialization(layer, input_shape, fan_in, dtype):
 )
 def test_multiply_adds(layer, input_shape, expected):
     assert layer.multiply_adds(input_shape) == expected
+
+
+def test_a_prepared_call_is_the_call() -> None:
+    """However its arguments are passed on."""
+    x, out = np.arange(6.0).reshape(2, 3), np.zeros(2)
+    call(np.add.reduce, x, axis=1, out=out)()
+    assert out.tolist() == [3, 12]
+    assert call(np.add.reduce, x, 1)().tolist() == [3, 12]  # type: ignore[attr-defined]
+    assert call(np.maximum.reduce, x, axis=0, keepdims=True)().tolist() == [[3, 4, 5]]  # type: ignore[attr-defined]
+    assert call(np.add.reduce, x, where=x > 1)().tolist() == [3, 4, 7]  # type: ignore[attr-defined]
+    assert call(np.add.accumulate, x, axis=1)()[1].tolist() == [3, 7, 12]  # type: ignore[index]
+    fraction, whole = np.zeros(2), np.zeros(2)
+    call(np.modf, np.array([1.5, 2.25]), out=(fraction, whole))()
+    assert (fraction.tolist(), whole.tolist()) == ([0.5, 0.25], [1, 2])
+    call(np.maximum, out, 5.0, out=out)()
+    call(np.subtract, out, 1.0, out=out)()
+    assert out.tolist() == [4, 11]

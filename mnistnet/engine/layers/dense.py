@@ -107,7 +107,7 @@ class MatMul(Operation):
 
         A team deals out the pieces of the weights. They are the same in any team, and so are their bits. This
         process finds its share of the outputs, and of the gradient of the weights; where outputs have been
-        dealt out in front, only its share of the gradient of the input is wanted.
+        dealt out in front, its share of the gradient of the input; one process finds that of the weights.
         """
         weight, team = self.params["weight"], site.team
         (f_out, f_in), n = weight.shape, x.value.shape[1]
@@ -186,12 +186,16 @@ class AddBias(Operation):
         """Bind one addition; backward only sums, for the gradient passes through unchanged."""
         y = site.output_like(x)
         values = by_channel(x.value)
-        bias, prepare = broadcast_to_rows(self.params["bias"][site.share], values, site)
+        share = site.share or slice(None)
+        bias, prepare = broadcast_to_rows(self.params["bias"][share], values, site)
         forward = [call(np.add, values, bias, out=by_channel(y.value))]
-        if not site.training:
-            return Bound(y, forward, (), prepare)
-        if not site.weight_gradient:
+        if not (site.training and site.weight_gradient):
             return Bound(y, forward, (), prepare)
         assert y.grad is not None
-        sums = site.gradients["bias"][site.share]
-        return Bound(y, forward, channel_sums(by_channel(y.grad), sums, site, Moment.WEIGHTS), prepare)
+        sums = site.gradients["bias"][share]
+        if site.share is None:
+            return Bound(y, forward, channel_sums(by_channel(y.grad), sums, site, Moment.WEIGHTS), prepare)
+        # piece by piece, like the weights: where a product begins decides how it rounds
+        pieces = y.grad.reshape(-1, dealt_at_once(len(self.params["bias"])), y.grad.shape[1])
+        ones = np.ones(pieces.shape[2], pieces.dtype)
+        return Bound(y, forward, [call(np.matmul, pieces, ones, out=sums.reshape(pieces.shape[:2]))], prepare)
