@@ -87,18 +87,24 @@ def test_the_same_bits_however_the_outputs_are_dealt_out(settings: dict) -> None
 
 
 def test_who_mixes_features_does_not_overwrite_what_all_see() -> None:
-    layers = [Flatten(), Dense(128), Dropout(0.3), Dense(10), Softmax()]
+    layers = [Flatten(), Dense(128), Flatten(), Dropout(0.3), Dense(10), Softmax()]
     check_bits(lambda: Network(layers, (1, 28, 28)).initialize(3), {})
 
 
 @pytest.mark.parametrize("f_out", [36, 50, 100, 300])
 def test_the_same_bits_with_pieces_of_any_size(f_out: int) -> None:
-    """Where a product begins decides how OpenBLAS rounds."""
+    """Where a product begins decides how OpenBLAS rounds; a step so large shows every bit of the gradient."""
     layers = [Flatten(), Dense(f_out), ReLU(), Dense(10), Softmax()]
-    check_bits(lambda: Network(layers, (1, 28, 28)).initialize(3), {"batch_size": 37})
+    for size in (7, 37, 64, 100):
+        check_bits(lambda: Network(layers, (1, 28, 28)).initialize(3), {"batch_size": size}, 1e4, [(0, size)])
 
 
-def check_bits(make: Callable[[], Network], settings: dict) -> None:
+def check_bits(
+    make: Callable[[], Network],
+    settings: dict,
+    learning_rate: float = 0.1,
+    parts: Sequence[tuple[int, int]] = ((0, 60), (60, 59), (119, 1)),  # a whole batch, a rest, one image
+) -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (120, 1, 28, 28), dtype=np.uint8)
     labels = rng.integers(0, 10, len(images))
@@ -110,10 +116,7 @@ def check_bits(make: Callable[[], Network], settings: dict) -> None:
             network, images, labels, loss=SoftmaxCrossEntropy(), workers=workers, **options
         ) as team:  # type: ignore[arg-type]
             assert team._rank._team is not None
-            # a whole batch, less than one, and a single image
-            size = options["batch_size"]
-            parts = [(0, size), (60, size - 1), (119, 1)]
-            outcomes = [team.step(i, *part, 0.1) for i, part in enumerate(parts, 1)]
+            outcomes = [team.step(i, *part, learning_rate) for i, part in enumerate(parts, 1)]
         found.append((outcomes, network.vector.tobytes()))
     assert found[0] == found[1] == found[2]
 
