@@ -54,17 +54,7 @@ def step_tables(data: Data) -> list[Table]:
         where = f"{row['network']}, {row['batch']}"
         best = best_torch(found)
         eager = found.get(EAGER)
-        cells = [
-            "-",
-            "-",
-            "-",
-            "-",
-            where,
-            f"{spread(ours)}, {row['workers']}",
-            spread(found[ALONE]),
-            "-",
-            "-",
-        ]
+        cells = [*"----", where, f"{spread(ours)}, {row['workers']}", spread(found[ALONE]), *"--"]
         if eager and best:
             cells[:2] = [_ratio(eager["ratio"]), f"{times(found[best]['ratio']['median'])} ({short(best)})"]
             cells[2] = " / ".join(times(found[name]["p10"] / ours["p10"]) for name in (EAGER, best))

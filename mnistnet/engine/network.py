@@ -74,7 +74,7 @@ class Network:
                 raise error.at(f"layer {index} ({layer.kind})") from error
             found += [(index, name, s, layer.statistics.get(name)) for name, s in parameters.items()]
             self.shapes.append(shape)
-        self._largest = max(prod(shape) for shape in self.shapes)  # numbers of an activation of one image
+        self._largest_activation = max(prod(shape) for shape in self.shapes)
         sizes = [prod(shape) for _, _, shape, momentum in found if momentum is None]
         self.trainable = sum(sizes)
         """How many numbers of the vector are trained; the statistics begin there."""
@@ -162,12 +162,17 @@ class Network:
         """What a plan needs to know."""
         return Blueprint(self.layers, self.input_shape, self.dtype, pixels)
 
+    @property
+    def _largest_bytes(self) -> int:
+        """Of the largest activation of one image."""
+        return self._largest_activation * self.dtype.itemsize
+
     def shard_size(self, batch_size: int) -> int:
         """How many images are worked on at once: by the network and the batch only, never by the workers.
 
         So the same seed gives the same bits with any number of workers.
         """
-        size = SHARD_SIZE // 2 if self._largest * self.dtype.itemsize > SMALL_SHARD_BYTES else SHARD_SIZE
+        size = SHARD_SIZE if self._largest_bytes <= SMALL_SHARD_BYTES else SHARD_SIZE // 2
         # two shards at least, for two workers; not so many that gradients outweigh images
         while batch_size >= 4 * size and (
             size * self.multiply_adds < LEAST_WORK or batch_size > size * MOST_SHARDS
@@ -178,7 +183,7 @@ class Network:
     def _images_at_once(self) -> int:
         """How many images a prediction works on: whole shards, as many as `PREDICTED_BYTES` hold."""
         # a layer's input and output, or what it is lowered to, are there together
-        fit = PREDICTED_BYTES // (2 * self._largest * self.dtype.itemsize)
+        fit = PREDICTED_BYTES // (2 * self._largest_bytes)
         return max(SHARD_SIZE, min(fit // SHARD_SIZE * SHARD_SIZE, MOST_PREDICTED))
 
     def predict(self, images: AnyArray, *, pixels: PixelScale = UNIT_SCALE, threads: int = 1) -> FloatArray:
